@@ -7,8 +7,9 @@ HrnasError                 exit code 2
 └── NonFiniteError         exit code 1: a loss term became nan or infinite
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import ClassVar, Iterable
+from typing import ClassVar
 
 
 class HrnasError(Exception):
