@@ -1,0 +1,1 @@
+"""Architectures, search spaces and budgets as frozen data. No torch inside."""

@@ -1,0 +1,284 @@
+"""The frozen description of a network: the single source of its modules, its cost and its report.
+
+Names of blocks are the module paths inside the built network, so `model.get_submodule(name)` is the block:
+`stages.S.fusion.paths.P`, `stages.S.fusion.grow.G`, `stages.S.branches.B.K`, `head.block`.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from hrnas.errors import InputError
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A search block: parallel kernel paths, a skip, and a lightweight transformer when `tokens` > 0.
+
+    in_channels, out_channels: widths of the input and output maps.
+    stride: 1 or 2.
+    kernels: kernel size -> hidden channels of that kernel path; a path without channels is not listed.
+    tokens: number of tokens of the transformer; 0 = no transformer.
+    shift: only for a block without kernels: it keeps the per-channel constant its kernel paths had.
+    """
+
+    in_channels: int
+    out_channels: int
+    stride: int = 1
+    kernels: tuple[tuple[int, int], ...] = ()
+    tokens: int = 0
+    shift: bool = False
+
+    def __post_init__(self) -> None:
+        for label, value in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
+            _require(value >= 1, f"{label} is {value}; a block needs at least 1 channel.")
+        _require(self.stride in (1, 2), f"stride is {self.stride}; a block has stride 1 or 2.")
+        sizes = [size for size, _ in self.kernels]
+        _require(
+            sizes == sorted(set(sizes)) and all(size % 2 == 1 and size >= 1 for size in sizes),
+            f"kernels have sizes {sizes}; kernel sizes are odd, each at most once, in ascending order.",
+        )
+        for size, channels in self.kernels:
+            _require(channels >= 1, f"kernel {size} has {channels} channels; leave the kernel out to have none.")
+        _require(self.tokens >= 0, f"tokens is {self.tokens}; it cannot be negative.")
+        _require(not (self.shift and self.kernels), "shift is set on a block with kernels; only an empty block has it.")
+
+    @property
+    def hidden_channels(self) -> int:
+        """Hidden channels of all kernel paths together."""
+        return sum(channels for _, channels in self.kernels)
+
+    @property
+    def is_residual(self) -> bool:
+        """True when the skip is the identity: stride 1 and equal widths."""
+        return self.stride == 1 and self.in_channels == self.out_channels
+
+    @property
+    def skip_groups(self) -> int:
+        """Groups of the 1x1 skip convolution of a block that changes width or stride (method: gcd of the widths)."""
+        return math.gcd(self.in_channels, self.out_channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StemConv:
+    """One 3x3 convolution with BN and ReLU of the stem."""
+
+    out_channels: int
+    stride: int = 2
+
+    def __post_init__(self) -> None:
+        _require(self.out_channels >= 1, f"stem out_channels is {self.out_channels}; at least 1 is needed.")
+        _require(self.stride in (1, 2), f"stem stride is {self.stride}; 1 or 2 is needed.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionPath:
+    """The search block that carries branch `source` into branch `target`; neighbours only."""
+
+    source: int
+    target: int
+    block: Block
+
+    def __post_init__(self) -> None:
+        _require(
+            abs(self.source - self.target) <= 1 and min(self.source, self.target) >= 0,
+            f"a fusion path goes from branch {self.source} to {self.target}; only neighbours (or the same) are joined.",
+        )
+        stride = 2 if self.target > self.source else 1
+        _require(
+            self.block.stride == stride,
+            f"the path from branch {self.source} to {self.target} has stride {self.block.stride}; it needs {stride}.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A fusion module, then a parallel module.
+
+    paths: the fusion paths, ordered by target, then by source.
+    grow: the stride-2 blocks that make new branches, each from the branch above it.
+    branches: the blocks of every branch of the parallel module, highest resolution first.
+    """
+
+    paths: tuple[FusionPath, ...]
+    grow: tuple[Block, ...]
+    branches: tuple[tuple[Block, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseHead:
+    """Head of dense tasks: branches resized to branch 0, concatenated, one search block, a 1x1 convolution.
+
+    block: the search block on the concatenated branches.
+    outputs: classes of a segmentation, joints of a pose.
+    """
+
+    block: Block
+    outputs: int
+
+    def __post_init__(self) -> None:
+        _require(self.outputs >= 1, f"outputs is {self.outputs}; a head needs at least 1 (the number of classes).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """What a branch gives to a head: its width and its stride against the input image."""
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A whole network.
+
+    name: for people; the fingerprint of the file tells networks apart.
+    stem: the convolutions before the first stage.
+    stages: fusion and parallel modules.
+    head: None gives the branches themselves (a backbone).
+    in_channels: channels of the input image.
+    token_size: side s of the map a transformer resizes to; a token is s*s wide.
+    attention_heads: heads of the transformers' attention.
+    dropout: dropout of the transformers, in training.
+    norm_momentum, norm_eps: of every batch norm.
+    """
+
+    name: str
+    stem: tuple[StemConv, ...]
+    stages: tuple[Stage, ...]
+    head: DenseHead | None
+    in_channels: int = 3
+    token_size: int = 8
+    attention_heads: int = 1
+    dropout: float = 0.1
+    norm_momentum: float = 0.01
+    norm_eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _require(self.in_channels >= 1, f"in_channels is {self.in_channels}; an image has at least 1.")
+        _require(self.token_size >= 1, f"token_size is {self.token_size}; at least 1 is needed.")
+        _require(
+            self.attention_heads >= 1 and self.token_size**2 % self.attention_heads == 0,
+            f"attention_heads is {self.attention_heads}; it must divide the token width {self.token_size**2}.",
+        )
+        _require(0 <= self.dropout < 1, f"dropout is {self.dropout}; it must lie in [0, 1).")
+        _require(0 < self.norm_momentum <= 1, f"norm_momentum is {self.norm_momentum}; it must lie in (0, 1].")
+        _require(self.norm_eps > 0, f"norm_eps is {self.norm_eps}; it must be positive.")
+        _require(len(self.stem) >= 1, "stem is empty; it needs at least one convolution.")
+        _require(len(self.stages) >= 1, "stages is empty; a network needs at least one stage.")
+        widths = [self.stem[-1].out_channels]
+        for index, stage in enumerate(self.stages):
+            widths = _check_stage(f"stages.{index}", stage, widths)
+        if self.head is not None:
+            got, needed = self.head.block.in_channels, sum(widths)
+            _require(got == needed, f"head.block takes {got} channels; the branches together have {needed}.")
+            _require(self.head.block.stride == 1, "head.block has stride 2; the head's block has stride 1.")
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Width and stride of every branch after the last stage, highest resolution first."""
+        stride = math.prod(conv.stride for conv in self.stem)
+        branches = self.stages[-1].branches
+        widths = _branch_widths(self.stages[-1], branches)
+        return tuple(Feature(channels=width, stride=stride * 2**index) for index, width in enumerate(widths))
+
+    def blocks(self) -> Iterator[tuple[str, Block]]:
+        """Yield every search block with its name, in the order the 2021 code lists them."""
+        for index, stage in enumerate(self.stages):
+            prefix = f"stages.{index}"
+            for position, path in enumerate(stage.paths):
+                yield f"{prefix}.fusion.paths.{position}", path.block
+            for position, block in enumerate(stage.grow):
+                yield f"{prefix}.fusion.grow.{position}", block
+            for branch, blocks in enumerate(stage.branches):
+                for position, block in enumerate(blocks):
+                    yield f"{prefix}.branches.{branch}.{position}", block
+        if self.head is not None:
+            yield "head.block", self.head.block
+
+    def with_blocks(self, changed: Mapping[str, Block]) -> "Architecture":
+        """Return this architecture with the named blocks replaced; an unknown name is an error of ours."""
+        unknown = set(changed) - {name for name, _ in self.blocks()}
+        assert not unknown, f"no such blocks: {sorted(unknown)}"
+
+        def new(name: str, block: Block) -> Block:
+            return changed.get(name, block)
+
+        stages = []
+        for index, stage in enumerate(self.stages):
+            fusion = f"stages.{index}.fusion"
+            stages.append(
+                Stage(
+                    paths=tuple(
+                        replace(path, block=new(f"{fusion}.paths.{position}", path.block))
+                        for position, path in enumerate(stage.paths)
+                    ),
+                    grow=tuple(new(f"{fusion}.grow.{position}", block) for position, block in enumerate(stage.grow)),
+                    branches=tuple(
+                        tuple(
+                            new(f"stages.{index}.branches.{branch}.{position}", block)
+                            for position, block in enumerate(blocks)
+                        )
+                        for branch, blocks in enumerate(stage.branches)
+                    ),
+                )
+            )
+        head = self.head and replace(self.head, block=new("head.block", self.head.block))
+        return replace(self, stages=tuple(stages), head=head)
+
+
+def _check_stage(name: str, stage: Stage, widths_in: list[int]) -> list[int]:
+    """Check that a stage's blocks fit each other and the branches that come in; return the widths going out."""
+    num_in, num_out = len(widths_in), len(stage.branches)
+    num_fused = num_out - len(stage.grow)
+    _require(
+        1 <= num_fused <= num_in,
+        f"{name} has {num_out} branches, {len(stage.grow)} of them new, from {num_in}; "
+        "branches that are not new must come from those before.",
+    )
+    order = [(path.target, path.source) for path in stage.paths]
+    _require(order == sorted(set(order)), f"{name} lists its paths as {order}; order them by target, then by source.")
+    fused: list[int] = []
+    for target in range(num_fused):
+        paths = [path for path in stage.paths if path.target == target]
+        _require(bool(paths), f"{name} has no path into branch {target}; every branch needs one.")
+        outs = {path.block.out_channels for path in paths}
+        _require(len(outs) == 1, f"{name}: the paths into branch {target} give {sorted(outs)} channels; must agree.")
+        fused.append(outs.pop())
+    for path in stage.paths:
+        _require(
+            path.source < num_in and path.target < num_fused,
+            f"{name} joins branch {path.source} to {path.target}; it has {num_in} going in, {num_fused} fused.",
+        )
+        got, needed = path.block.in_channels, widths_in[path.source]
+        _require(
+            got == needed, f"{name}: the path {path.source} to {path.target} takes {got} channels; it gets {needed}."
+        )
+    for position, block in enumerate(stage.grow):
+        _require(block.stride == 2, f"{name}.grow.{position} has stride {block.stride}; a new branch needs stride 2.")
+        got, needed = block.in_channels, fused[-1]
+        _require(got == needed, f"{name}.grow.{position} takes {got} channels; it gets {needed}.")
+        fused.append(block.out_channels)
+    for branch, blocks in enumerate(stage.branches):
+        for position, block in enumerate(blocks):
+            where = f"{name}.branches.{branch}.{position}"
+            _require(block.stride == 1, f"{where} has stride 2; blocks of a branch have stride 1.")
+            got, needed = block.in_channels, fused[branch]
+            _require(got == needed, f"{where} takes {got} channels; it gets {needed}.")
+            fused[branch] = block.out_channels
+    return fused
+
+
+def _branch_widths(stage: Stage, branches: tuple[tuple[Block, ...], ...]) -> list[int]:
+    widths = {path.target: path.block.out_channels for path in stage.paths}
+    for block in stage.grow:
+        widths[len(widths)] = block.out_channels
+    for branch, blocks in enumerate(branches):
+        if blocks:
+            widths[branch] = blocks[-1].out_channels
+    return [widths[branch] for branch in range(len(branches))]

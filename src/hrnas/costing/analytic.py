@@ -1,0 +1,158 @@
+"""Exact cost from an Architecture alone (method: Golden figures).
+
+MACs of one image: convolutions, linears, and both attentions of each transformer; nothing for norms, activations,
+resizing, the position map. Parameters: all that are used. Sizes are (height, width) in pixels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hrnas.arch.architecture import Architecture, Block
+
+Size = tuple[int, int]
+
+NORM_PARAMS: Final = 2
+"""Parameters of a batch norm, for each channel: scale and shift."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Cost of one forward pass of one image.
+
+    macs: multiply-accumulates.
+    params: parameters.
+    activations: numbers that the operations put out; what training keeps in memory is proportional to it.
+    """
+
+    macs: int
+    params: int
+    activations: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            macs=self.macs + other.macs,
+            params=self.params + other.params,
+            activations=self.activations + other.activations,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedBlock:
+    """A search block with the size of the map it works on."""
+
+    name: str
+    block: Block
+    size_in: Size
+
+    @property
+    def size_out(self) -> Size:
+        return halved(self.size_in, self.block.stride)
+
+
+def halved(size: Size, stride: int) -> Size:
+    """Return the size after a padded convolution of that stride: the quotient, rounded up."""
+    return (-(-size[0] // stride), -(-size[1] // stride))
+
+
+def place_blocks(architecture: Architecture, input_size: Size) -> Iterator[PlacedBlock]:
+    """Yield every search block with the size of its input, in the order of `architecture.blocks()`."""
+    size = input_size
+    for conv in architecture.stem:
+        size = halved(size, conv.stride)
+    sizes = [size]
+    blocks = dict(architecture.blocks())
+    for index, stage in enumerate(architecture.stages):
+        fusion = f"stages.{index}.fusion"
+        for position, path in enumerate(stage.paths):
+            name = f"{fusion}.paths.{position}"
+            yield PlacedBlock(name=name, block=blocks[name], size_in=sizes[path.source])
+        sizes = sizes[: len(stage.branches) - len(stage.grow)]
+        for position in range(len(stage.grow)):
+            name = f"{fusion}.grow.{position}"
+            yield PlacedBlock(name=name, block=blocks[name], size_in=sizes[-1])
+            sizes.append(halved(sizes[-1], 2))
+        for branch, branch_blocks in enumerate(stage.branches):
+            for position in range(len(branch_blocks)):
+                name = f"stages.{index}.branches.{branch}.{position}"
+                yield PlacedBlock(name=name, block=blocks[name], size_in=sizes[branch])
+    if architecture.head is not None:
+        yield PlacedBlock(name="head.block", block=blocks["head.block"], size_in=sizes[0])
+
+
+def channel_macs(placed: PlacedBlock, kernel_size: int) -> int:
+    """Return the MACs the network loses with one hidden channel: its expand, depthwise and project."""
+    area_in, area_out = _area(placed.size_in), _area(placed.size_out)
+    block = placed.block
+    return area_in * block.in_channels + area_out * (kernel_size**2 + block.out_channels)
+
+
+def transformer_macs(in_channels: int, out_channels: int, tokens: int, token_width: int) -> int:
+    """Return the MACs of a lightweight transformer: width*n*(c+2+c_out) + 12*n*d^2 + 4*n^2*d."""
+    projections = token_width * tokens * (in_channels + 2 + out_channels)
+    return projections + 12 * tokens * token_width**2 + 4 * tokens**2 * token_width
+
+
+def transformer_params(in_channels: int, out_channels: int, tokens: int, token_width: int) -> int:
+    """Return the parameters of a lightweight transformer; `12*d^2 + 8*d` of them do not depend on its tokens."""
+    encoder_and_decoder = 12 * token_width**2 + 4 * NORM_PARAMS * token_width
+    projections = tokens * (in_channels + 2 + out_channels)
+    norms = NORM_PARAMS * (tokens + out_channels)
+    return encoder_and_decoder + projections + norms + tokens * token_width
+
+
+def block_cost(placed: PlacedBlock, token_size: int) -> Cost:
+    """Return the cost of one search block, its skip and its transformer included."""
+    block, token_width = placed.block, token_size**2
+    area_in, area_out = _area(placed.size_in), _area(placed.size_out)
+    macs = sum(channels * channel_macs(placed, size) for size, channels in block.kernels)
+    params = sum(
+        channels * (block.in_channels + size**2 + block.out_channels + 2 * NORM_PARAMS)
+        for size, channels in block.kernels
+    )
+    # Two maps of the hidden channels at either size (convolution and norm), two of the projection, the skip and the sum.
+    activations = 2 * block.hidden_channels * (area_in + area_out) + 4 * block.out_channels * area_out
+    if block.kernels:
+        params += NORM_PARAMS * block.out_channels
+    elif block.shift:
+        params += block.out_channels
+    if not block.is_residual:
+        skip = block.in_channels * block.out_channels // block.skip_groups
+        macs += area_out * skip
+        params += skip
+    if block.tokens:
+        macs += transformer_macs(block.in_channels, block.out_channels, block.tokens, token_width)
+        params += transformer_params(block.in_channels, block.out_channels, block.tokens, token_width)
+        activations += 24 * block.tokens * token_width + block.out_channels * area_out
+    return Cost(macs=macs, params=params, activations=activations)
+
+
+def cost(architecture: Architecture, input_size: Size) -> Cost:
+    """Return the exact cost of a network for one image of `input_size`."""
+    total = Cost(macs=0, params=0)
+    size, channels = input_size, architecture.in_channels
+    for conv in architecture.stem:
+        size = halved(size, conv.stride)
+        weights = 9 * channels * conv.out_channels
+        total += Cost(
+            macs=_area(size) * weights,
+            params=weights + NORM_PARAMS * conv.out_channels,
+            activations=2 * _area(size) * conv.out_channels,
+        )
+        channels = conv.out_channels
+    for placed in place_blocks(architecture, input_size):
+        total += block_cost(placed, architecture.token_size)
+    head = architecture.head
+    if head is not None:
+        weights = head.block.out_channels * head.outputs
+        features = sum(feature.channels for feature in architecture.features)
+        total += Cost(
+            macs=_area(size) * weights,
+            params=weights + head.outputs,
+            activations=_area(size) * (head.outputs + features),
+        )
+    return total
+
+
+def _area(size: Size) -> int:
+    return size[0] * size[1]

@@ -1,0 +1,1 @@
+"""Networks: backbone, heads, building them from an architecture, and weights that come from elsewhere."""

@@ -1,0 +1,99 @@
+"""The backbone, the dense head, and both together.
+
+B batch, C channels, H height, W width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from hrnas.arch.architecture import Architecture, DenseHead, Feature
+from hrnas.nn.conv import ConvNorm
+from hrnas.nn.search_block import SearchBlock
+from hrnas.nn.stage import StageModule, resize_to
+
+
+class Backbone(nn.Module):
+    """Stem and stages: an image to one map a branch.
+
+    features: (channels, stride) of each branch, highest resolution first.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.stem = _stem(architecture)
+        self.stages = nn.ModuleList(StageModule(stage, architecture) for stage in architecture.stages)
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        return self.architecture.features
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Map an image (B, in_channels, H, W) of any size to features (B, C_i, ceil(H / s_i), ceil(W / s_i))."""
+        branches = [self.stem(image)]
+        for stage in self.stages:
+            branches = stage(branches)
+        return branches
+
+
+class DenseHeadModule(nn.Module):
+    """Branches resized to branch 0 and concatenated, one search block, a 1x1 convolution with bias."""
+
+    def __init__(self, head: DenseHead, settings: Architecture) -> None:
+        super().__init__()
+        self.block = SearchBlock(head.block, settings)
+        self.output = nn.Conv2d(head.block.out_channels, head.outputs, 1)
+
+    def forward(self, branches: list[Tensor]) -> Tensor:
+        """Map features (B, C_i, H_i, W_i) to logits (B, outputs, H_0, W_0)."""
+        size = (branches[0].shape[2], branches[0].shape[3])
+        x = torch.cat([resize_to(branch, size) for branch in branches], dim=1)  # (B, sum of C_i, H_0, W_0)
+        return self.output(self.block(x))
+
+
+class Network(Backbone):
+    """A backbone with its head: an image to logits or heatmaps at the stride of branch 0."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__(architecture)
+        assert architecture.head is not None, "build_model makes a Backbone when there is no head"
+        self.head = DenseHeadModule(architecture.head, architecture)
+
+    def forward(self, image: Tensor) -> Tensor:  # type: ignore[override]
+        """Map an image (B, in_channels, H, W) to logits (B, outputs, ceil(H / s), ceil(W / s)), s = features[0].stride."""
+        return self.head(super().forward(image))
+
+
+def build_model(architecture: Architecture) -> Network | Backbone:
+    """Return the network of an architecture, freshly initialised from torch's random state.
+
+    A Network when the architecture has a head; otherwise a Backbone, which returns the list of its branches.
+    """
+    model = Backbone(architecture) if architecture.head is None else Network(architecture)
+    initialize(model)
+    return model
+
+
+def initialize(model: nn.Module) -> None:
+    """Initialise convolutions as He et al. 2015 (fan out, ReLU), batch norms to 1 and 0, in place."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _stem(architecture: Architecture) -> nn.Sequential:
+    widths = [architecture.in_channels, *(conv.out_channels for conv in architecture.stem)]
+    return nn.Sequential(
+        *(
+            ConvNorm(
+                width,
+                conv.out_channels,
+                stride=conv.stride,
+                norm_momentum=architecture.norm_momentum,
+                norm_eps=architecture.norm_eps,
+            )
+            for width, conv in zip(widths, architecture.stem, strict=False)
+        )
+    )

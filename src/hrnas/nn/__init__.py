@@ -1,0 +1,1 @@
+"""Layers: convolutions, the lightweight transformer, the search block, the fusion and parallel modules."""

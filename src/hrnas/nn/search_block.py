@@ -1,0 +1,80 @@
+"""The search block in its fused form (method: Search block; HR-NAS section 3.2).
+
+B batch, C channels, H height, W width, E hidden channels of all kernel paths together.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hrnas.arch.architecture import Architecture, Block
+from hrnas.nn.conv import EmptyNorm, MixedDepthwise
+from hrnas.nn.transformer import LightweightTransformer
+
+
+class SearchBlock(nn.Module):
+    """Parallel kernel paths + skip + transformer: (B, in, H, W) -> (B, out, ceil(H / s), ceil(W / s)).
+
+    One expansion serves all kernel paths, one projection closes them: batch norm is per channel, so this equals the
+    separate expand, depthwise, project of each path with one shared batch norm after their sum. The scales of
+    `depthwise_norm` are the importance factors of the hidden channels.
+
+    settings: gives the norm and transformer settings of the whole network.
+    """
+
+    def __init__(self, block: Block, settings: Architecture) -> None:
+        super().__init__()
+        self.settings = settings
+        self.resize(block)
+
+    def resize(self, block: Block) -> None:
+        """Make every layer anew for `block`, keeping the training or evaluation mode; the values are undefined after."""
+        norm = {"momentum": self.settings.norm_momentum, "eps": self.settings.norm_eps}
+        self.block = block
+        hidden, out = block.hidden_channels, block.out_channels
+        for name in ("expand", "expand_norm", "depthwise", "depthwise_norm", "project", "project_norm"):
+            setattr(self, name, None)
+        if hidden:
+            self.expand = nn.Conv2d(block.in_channels, hidden, 1, bias=False)
+            self.expand_norm = nn.BatchNorm2d(hidden, **norm)
+            self.depthwise = MixedDepthwise(block.kernels, stride=block.stride)
+            self.depthwise_norm = nn.BatchNorm2d(hidden, **norm)
+            self.project = nn.Conv2d(hidden, out, 1, bias=False)
+            self.project_norm = nn.BatchNorm2d(out, **norm)
+        elif block.shift:
+            self.project_norm = EmptyNorm(out, **norm)
+        self.skip = (
+            nn.Identity()
+            if block.is_residual
+            else nn.Conv2d(block.in_channels, out, 1, stride=block.stride, groups=block.skip_groups, bias=False)
+        )
+        self.transformer = (
+            LightweightTransformer(
+                block.in_channels,
+                out,
+                tokens=block.tokens,
+                size=self.settings.token_size,
+                heads=self.settings.attention_heads,
+                dropout=self.settings.dropout,
+                norm_momentum=self.settings.norm_momentum,
+                norm_eps=self.settings.norm_eps,
+            )
+            if block.tokens
+            else None
+        )
+        self.train(self.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.skip(x)
+        if self.expand is not None:
+            hidden = F.relu(self.expand_norm(self.expand(x)), inplace=True)  # (B, E, H, W)
+            hidden = F.relu(self.depthwise_norm(self.depthwise(hidden)), inplace=True)  # (B, E, H', W')
+            out = out + self.project_norm(self.project(hidden))
+        elif self.project_norm is not None:
+            out = out + self.project_norm(x)
+        if self.transformer is not None:
+            out = out + self.transformer(x, (out.shape[2], out.shape[3]))
+        return out
+
+    def extra_repr(self) -> str:
+        kernels = ", ".join(f"{size}: {channels}" for size, channels in self.block.kernels)
+        return f"kernels={{{kernels}}}, tokens={self.block.tokens}"

@@ -1,0 +1,114 @@
+"""The lightweight transformer (method: Lightweight transformer; HR-NAS section 3.1).
+
+B batch, C channels, H height, W width, N tokens, S side of a token's map, D = S * S token width.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def position_map(size: int) -> Tensor:
+    """Return the 2-channel position map (1, 2, size, size): x, then y, each of mean 0 and population std 1."""
+    steps = torch.arange(size, dtype=torch.float64)
+    axis = (steps - steps.mean()) / steps.std(correction=0).clamp_min(1e-12)
+    x, y = axis.expand(size, size), axis[:, None].expand(size, size)
+    return torch.stack([x, y])[None].float()
+
+
+class Attention(nn.Module):
+    """Multi-head attention without biases, queries from one sequence, keys and values from another."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query_key_value = nn.Parameter(torch.empty(3 * width, width))
+        self.out = nn.Linear(width, width, bias=False)
+        nn.init.xavier_uniform_(self.query_key_value)
+
+    def forward(self, queries: Tensor, memory: Tensor | None = None) -> Tensor:
+        """Attend from queries (B, N, D) to memory (B, N, D); without memory, from the queries to themselves."""
+        width = queries.shape[-1]
+        if memory is None:
+            q, k, v = F.linear(queries, self.query_key_value).split(width, dim=-1)
+        else:
+            q = F.linear(queries, self.query_key_value[:width])
+            k, v = F.linear(memory, self.query_key_value[width:]).split(width, dim=-1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))  # (B, heads, N, D/heads)
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class _FeedForward(nn.Sequential):
+    """D -> D -> D with ReLU and dropout, without biases."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__(
+            nn.Linear(width, width, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(width, width, bias=False),
+            nn.Dropout(dropout),
+        )
+
+
+class Layer(nn.Module):
+    """One post-norm transformer layer: attention, residual, LayerNorm, feed-forward, residual, LayerNorm."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.norm1 = nn.LayerNorm(width)
+        self.feed_forward = _FeedForward(width, dropout)
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, queries: Tensor | None = None) -> Tensor:
+        """Return (B, N, D). With queries (B, N, D) they attend to x; the residual is x in either case (method, 4)."""
+        mixed = self.attention(x) if queries is None else self.attention(queries, x)
+        x = self.norm1(x + self.dropout(mixed))
+        return self.norm2(x + self.feed_forward(x))
+
+
+class LightweightTransformer(nn.Module):
+    """Attention among N learned summaries of a map: (B, C, H, W) -> (B, out_channels, H', W'), without the skip.
+
+    Tokens are channels of a projection, each an S x S map flattened to D = S * S numbers. The scales of `token_norm`
+    are the importance factors of the tokens.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        tokens: int,
+        size: int,
+        heads: int,
+        dropout: float,
+        norm_momentum: float,
+        norm_eps: float,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        width = size * size
+        self.register_buffer("positions", position_map(size), persistent=False)
+        self.projector = nn.Conv2d(in_channels + 2, tokens, 1, bias=False)
+        self.token_norm = nn.BatchNorm2d(tokens, momentum=norm_momentum, eps=norm_eps)
+        self.encoder = Layer(width, heads, dropout)
+        self.decoder = Layer(width, heads, dropout)
+        self.queries = nn.Parameter(torch.randn(tokens, width))
+        self.inverse_projector = nn.Conv2d(tokens, out_channels, 1, bias=False)
+        self.out_norm = nn.BatchNorm2d(out_channels, momentum=norm_momentum, eps=norm_eps)
+
+    def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
+        """Return the map to add to the skip, (B, out_channels, *out_size)."""
+        batch = x.shape[0]
+        small = F.interpolate(x, size=(self.size, self.size), mode="bilinear", align_corners=False)  # (B, C, S, S)
+        positions = self.positions.to(small.dtype).expand(batch, -1, -1, -1)
+        tokens = self.token_norm(self.projector(torch.cat([small, positions], dim=1))).flatten(2)  # (B, N, D)
+        encoded = self.encoder(tokens)
+        decoded = self.decoder(encoded, self.queries.to(encoded.dtype).expand(batch, -1, -1))  # (B, N, D)
+        summary = decoded.unflatten(2, (self.size, self.size))  # (B, N, S, S)
+        out = self.out_norm(self.inverse_projector(summary))  # (B, out_channels, S, S)
+        return F.interpolate(out, size=out_size, mode="bilinear", align_corners=False)
