@@ -64,7 +64,7 @@ class Fields:
     def of(cls, plain: object, where: str) -> "Fields":
         """Wrap a file's top level, which must be a mapping."""
         if not isinstance(plain, Mapping):
-            raise InputError(f"{where} is {_kind(plain)}; it must be a mapping of fields, such as 'task: segmentation'.")
+            raise InputError(f"{where} is {_kind(plain)}; it must be a mapping, such as 'task: segmentation'.")
         return cls(where, plain)
 
     def __contains__(self, key: str) -> bool:

@@ -87,7 +87,9 @@ def check_pair(pair: Pair) -> tuple[int, int]:
 
 def sizes_differ(pair: Pair, image: tuple[int, int], mask: tuple[int, int]) -> InputError:
     """Return the error for an image and a mask of different (H, W)."""
-    turned = " The image may have been turned by its EXIF orientation: store both upright." if image == mask[::-1] else ""
+    turned = (
+        " The image may have been turned by its EXIF orientation: store both upright." if image == mask[::-1] else ""
+    )
     return InputError(
         f"Image {pair.image} is {image[1]}x{image[0]} but its mask {pair.mask} is {mask[1]}x{mask[0]} (width x height);"
         f" they must be the same size. Replace one of them, or take the pair out of its split.{turned}"
@@ -144,11 +146,13 @@ def _paired(root: Path, source: SplitFolders, split: Split) -> Pairing:
         )
     suffix = _common_suffix(images, masks, mask_folder, split)
     pairs = [
-        Pair(name=stem, image=image, mask=masks[stem + suffix]) for stem, image in images.items() if stem + suffix in masks
+        Pair(name=stem, image=image, mask=masks[stem + suffix])
+        for stem, image in images.items()
+        if stem + suffix in masks
     ]
     used = {pair.mask for pair in pairs}
     return Pairing(
-        pairs=tuple(pairs),
+        pairs=tuple(_short_names(pairs)),
         missing=tuple(image for stem, image in images.items() if stem + suffix not in masks),
         unused=tuple(mask for stem, mask in masks.items() if stem.endswith(suffix) and mask not in used),
     )
@@ -196,7 +200,7 @@ def _common_suffix(images: Iterable[str], masks: Iterable[str], mask_folder: Pat
 
 
 def _short_names(pairs: list[Pair]) -> list[Pair]:
-    """Name pairs by the stem alone where that is unique: predictions are named after it."""
+    """Name pairs by the stem alone where that is unique, else by the relative path: predictions are named after it."""
     stems = [pair.image.stem for pair in pairs]
     if len(set(stems)) < len(stems):
         return pairs

@@ -1,0 +1,238 @@
+"""Batches for training and evaluation, read ahead by worker processes.
+
+Loading has no state: the order of samples follows from (seed, epoch) and a sample's augmentation from (seed, step,
+position in the batch), so a run resumed at step n needs nothing but n to see what it would have seen.
+
+B batch, H height, W width of the network's input; h, w those of an image as read.
+"""
+
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from hrnas.data.opening import SegmentationSet
+from hrnas.data.transforms import AugmentOptions, evaluation_view, training_view
+from hrnas.errors import InputError
+
+PREFETCHED: Final = 3
+"""Batches each worker keeps ready."""
+
+# What a random stream is for; keeps the streams of one seed apart.
+_ORDER: Final = 0
+_AUGMENT: Final = 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images: uint8 (B, 3, H, W), stored channels_last; targets: uint8 (B, H, W), class indices or IGNORED."""
+
+    images: torch.Tensor
+    targets: torch.Tensor
+
+
+@dataclass(frozen=True)
+class EvaluationBatch:
+    """images: uint8 (B, 3, H, W), whole images resized, channels_last; masks: B of uint8 (h, w), as read; names: B."""
+
+    images: torch.Tensor
+    masks: list[torch.Tensor]
+    names: list[str]
+
+
+def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the order in which an epoch shows the samples: a permutation of 0..num_samples-1."""
+    return _generator(seed, _ORDER, epoch).permutation(num_samples)
+
+
+def train_batches(
+    dataset: SegmentationSet,
+    *,
+    batch_size: int,
+    input_size: tuple[int, int],
+    seed: int,
+    first_step: int,
+    num_steps: int,
+    options: AugmentOptions,
+    workers: int,
+) -> Iterator[Batch]:
+    """Return the batches of steps first_step..num_steps-1, each of exactly `batch_size` augmented samples.
+
+    Samples are shown epoch after epoch, each time in another order; a batch may span the border of epochs and be larger
+    than the set. The same arguments give the same batches, whatever `workers` (0: read in this process) and wherever
+    `first_step` begins. Raises InputError, from the iteration, for a file that cannot be used.
+    """
+    _check(dataset, batch_size, input_size, workers)
+    plan = _TrainPlan(len(dataset), batch_size, seed, first_step, num_steps)
+    return _loaded(_TrainReader(dataset, input_size, seed, options), plan, workers)
+
+
+def evaluation_batches(
+    dataset: SegmentationSet, *, batch_size: int, input_size: tuple[int, int], workers: int
+) -> Iterator[EvaluationBatch]:
+    """Return the whole set in order, the last batch as large as what is left.
+
+    Raises InputError, from the iteration, for a file that cannot be used.
+    """
+    _check(dataset, batch_size, input_size, workers)
+    indices = range(len(dataset))
+    plan = [list(indices[start : start + batch_size]) for start in range(0, len(dataset), batch_size)]
+    return _loaded(_EvaluationReader(dataset, input_size), plan, workers)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Which sample is shown at which place of the run."""
+
+    index: int
+    step: int
+    position: int
+
+
+@dataclass(frozen=True)
+class _TrainPlan:
+    """Iterates over the batches of a run as lists of places."""
+
+    num_samples: int
+    batch_size: int
+    seed: int
+    first_step: int
+    num_steps: int
+
+    def __len__(self) -> int:
+        return max(0, self.num_steps - self.first_step)
+
+    def __iter__(self) -> Iterator[list[_Place]]:
+        epoch, order = -1, np.empty(0, np.int64)
+        for step in range(self.first_step, self.num_steps):
+            places = []
+            for position in range(self.batch_size):
+                needed, offset = divmod(step * self.batch_size + position, self.num_samples)
+                if needed != epoch:
+                    epoch, order = needed, epoch_order(self.num_samples, self.seed, needed)
+                places.append(_Place(int(order[offset]), step, position))
+            yield places
+
+
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A user's error met by a worker, sent as a value: an exception would arrive wrapped in the worker's traceback."""
+
+    message: str
+
+
+class _Reader(Dataset[Any], Generic[_Read]):
+    """Reads whole batches for DataLoader; one of its processes holds a copy of it."""
+
+    def __getitems__(self, batch: Any) -> "list[_Read | _Failed]":
+        # DataLoader hands a batch over at once to a data set that has this method, and to collate what it returns.
+        try:
+            return [self.read_batch(batch)]
+        except InputError as error:
+            return [_Failed(str(error))]
+
+    def __getitem__(self, index: Any) -> "_Read":
+        raise NotImplementedError("read by batches")
+
+    def read_batch(self, batch: Any) -> _Read:
+        """Read one batch."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class _TrainReader(_Reader[Batch]):
+    dataset: SegmentationSet
+    input_size: tuple[int, int]
+    seed: int
+    options: AugmentOptions
+
+    def read_batch(self, batch: list[_Place]) -> Batch:
+        images, targets = [], []
+        for place in batch:
+            rng = _generator(self.seed, _AUGMENT, place.step, place.position)
+            image, target = training_view(self.dataset.read(place.index), self.input_size, self.options, rng)
+            images.append(image)
+            targets.append(target)
+        return Batch(_stack(images), torch.from_numpy(np.stack(targets)))
+
+
+@dataclass(frozen=True, eq=False)
+class _EvaluationReader(_Reader[EvaluationBatch]):
+    dataset: SegmentationSet
+    input_size: tuple[int, int]
+
+    def read_batch(self, batch: list[int]) -> EvaluationBatch:
+        samples = [self.dataset.read(index) for index in batch]
+        return EvaluationBatch(
+            _stack([evaluation_view(sample.image, self.input_size) for sample in samples]),
+            [torch.from_numpy(sample.mask) for sample in samples],
+            [sample.name for sample in samples],
+        )
+
+
+def _stack(images: list[Any]) -> torch.Tensor:
+    """Stack images (H, W, 3) to (B, 3, H, W) without moving a byte: the view is channels_last."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def _only(read: list[Any]) -> Any:
+    """Unwrap what `__getitems__` returned."""
+    return read[0]
+
+
+def _quiet(_worker: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the main process alone answers it, and then ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _loaded(reader: _Reader[_Read], plan: Any, workers: int) -> Iterator[_Read]:
+    """Yield the batches of a plan in order, read in `workers` processes."""
+    with warnings.catch_warnings():
+        # Fork after threads were started, and more workers than cores, are both meant; the workers use one thread.
+        warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        loader = DataLoader(
+            reader,
+            batch_sampler=plan,
+            num_workers=workers,
+            collate_fn=_only,
+            worker_init_fn=_quiet,
+            prefetch_factor=PREFETCHED if workers else None,
+            # Other start methods import torch again in every worker; the others are left to their system's default.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            # DataLoader draws a seed for its workers: not from the global generator, whose state a resumed run restores.
+            generator=torch.Generator(),
+        )
+        batches = iter(loader)
+    try:
+        for batch in batches:
+            if isinstance(batch, _Failed):
+                raise InputError(batch.message)
+            yield batch
+    finally:
+        del batches  # the last reference: its end stops the workers
+
+
+def _check(dataset: SegmentationSet, batch_size: int, input_size: tuple[int, int], workers: int) -> None:
+    if len(dataset) == 0:
+        raise InputError("The split is empty; it must hold at least one image.")
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
+    if min(input_size) < 1:
+        raise InputError(f"input_size is {input_size}; height and width must be at least 1.")
+    if workers < 0:
+        raise InputError(f"workers is {workers}; it must be 0 (read in this process) or more.")
+
+
+def _generator(seed: int, *stream: int) -> np.random.Generator:
+    """Return the random numbers of one purpose, independent of those of every other."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=stream))
