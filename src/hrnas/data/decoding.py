@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from hrnas.errors import InputError
 from hrnas.structures import IGNORED
@@ -38,7 +38,7 @@ def _decoding(file: Path, what: str) -> Iterator[None]:
         raise InputError(f"{what} {file} does not exist. Restore it, or take it out of its split.") from error
     except PermissionError as error:
         raise InputError(f"{what} {file} may not be read (permission denied). Change its permissions.") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputError(
             f"{what} {file} is not a picture Pillow can read, or its beginning is corrupt. Replace it, or take it out"
             " of its split."
@@ -113,7 +113,8 @@ class LabelTable:
         if values.dtype.itemsize > 2:  # 32-bit files may hold what no table has a place for
             inside = (values >= 0) & (values < _TABLE_SIZE)
             return np.where(inside, self.table[np.where(inside, values, 0)], np.uint8(UNKNOWN))
-        return self.table[values]
+        mask: NDArray[np.uint8] = self.table[values]
+        return mask
 
     def unknown(self, values: NDArray[np.integer], mask: NDArray[np.uint8]) -> dict[int, int]:
         """Return how many pixels hold each value that `apply` found UNKNOWN, by value."""

@@ -21,7 +21,6 @@ from typing import Any, Final, Literal, get_args
 from hrnas.data import camvid
 from hrnas.data.fields import Fields, read_yaml
 from hrnas.data.pictures import RGB, default_palette
-from hrnas.data.toycity.dataset import ToyCity
 from hrnas.errors import InputError, did_you_mean
 
 Split = Literal["train", "validation", "test"]
@@ -279,6 +278,8 @@ def _labels(fields: Fields, num_classes: int) -> tuple[tuple[int, ...], dict[int
 
 
 def _toycity(fields: Fields, task: str) -> DataDescription:
+    from hrnas.data.toycity.dataset import ToyCity
+
     size = fields.get("size", [96, 128])
     if not isinstance(size, list) or len(size) != 2:
         raise fields.wrong("size", size, "[height, width] in pixels")

@@ -87,9 +87,7 @@ def check_pair(pair: Pair) -> tuple[int, int]:
 
 def sizes_differ(pair: Pair, image: tuple[int, int], mask: tuple[int, int]) -> InputError:
     """Return the error for an image and a mask of different (H, W)."""
-    turned = (
-        " The image may have been turned by its EXIF orientation: store both upright." if image == mask[::-1] else ""
-    )
+    turned = " EXIF orientation may have turned the image: store both upright." if image == mask[::-1] else ""
     return InputError(
         f"Image {pair.image} is {image[1]}x{image[0]} but its mask {pair.mask} is {mask[1]}x{mask[0]} (width x height);"
         f" they must be the same size. Replace one of them, or take the pair out of its split.{turned}"

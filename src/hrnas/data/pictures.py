@@ -58,8 +58,8 @@ def legend(names: Sequence[str], colors: Sequence[RGB], width: int) -> Image.Ima
 def default_palette(num_colors: int) -> tuple[RGB, ...]:
     """Return distinct colours, the same ones every time: each is the one farthest from those before it.
 
-    Distance is Euclidean in OKLab (Ottosson 2020), where equal steps look equal; black (void), white (paper) and magenta
-    (unknown) count as taken.
+    Distance is Euclidean in OKLab (Ottosson 2020), where equal steps look equal; black (void), white (paper) and
+    magenta (unknown) count as taken.
     """
     levels = np.linspace(0, 255, 9).round().astype(int)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)

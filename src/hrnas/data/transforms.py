@@ -1,7 +1,7 @@
 """From a sample to the network's input: augmentation for training, plain resizing for evaluation, normalisation.
 
-Source: method.md, row Cityscapes (scale 0.5-2, crop, flip, photometric). Scale 1 is the evaluation scale: the whole image
-resized to the input size, each axis by its own factor.
+Source: method.md, row Cityscapes (scale 0.5-2, crop, flip, photometric). Scale 1 is the evaluation scale: the whole
+image resized to the input size, each axis by its own factor.
 
 B batch, H height, W width of the network's input; h, w those of the image as read.
 """
