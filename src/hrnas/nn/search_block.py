@@ -55,8 +55,6 @@ class SearchBlock(nn.Module):
                 size=self.settings.token_size,
                 heads=self.settings.attention_heads,
                 dropout=self.settings.dropout,
-                norm_momentum=self.settings.norm_momentum,
-                norm_eps=self.settings.norm_eps,
             )
             if block.tokens
             else None

@@ -86,20 +86,19 @@ class LightweightTransformer(nn.Module):
         size: int,
         heads: int,
         dropout: float,
-        norm_momentum: float,
-        norm_eps: float,
     ) -> None:
         super().__init__()
         self.size = size
         width = size * size
         self.register_buffer("positions", position_map(size), persistent=False)
         self.projector = nn.Conv2d(in_channels + 2, tokens, 1, bias=False)
-        self.token_norm = nn.BatchNorm2d(tokens, momentum=norm_momentum, eps=norm_eps)
+        # torch's default momentum and eps, not the network's: the recorded networks of the 2021 code have eps 1e-5 here.
+        self.token_norm = nn.BatchNorm2d(tokens)
         self.encoder = Layer(width, heads, dropout)
         self.decoder = Layer(width, heads, dropout)
         self.queries = nn.Parameter(torch.randn(tokens, width))
         self.inverse_projector = nn.Conv2d(tokens, out_channels, 1, bias=False)
-        self.out_norm = nn.BatchNorm2d(out_channels, momentum=norm_momentum, eps=norm_eps)
+        self.out_norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
         """Return the map to add to the skip, (B, out_channels, *out_size)."""
