@@ -56,9 +56,7 @@ def walking(random: Random, height: float) -> Pose:
         wrists.append((hand[0] * height, hand[1] * height, hand[2] * height))
     # The hips sink until the longer reach of the two legs is met.
     hip = min(_STANDING_HIP * height, *(_hip_over(ankle, height) for ankle in ankles))
-    return Pose(
-        height=height, hip_height=hip, lean=lean, ankles=(ankles[0], ankles[1]), wrists=(wrists[0], wrists[1])
-    )
+    return Pose(height=height, hip_height=hip, lean=lean, ankles=(ankles[0], ankles[1]), wrists=(wrists[0], wrists[1]))
 
 
 def cycling(random: Random, height: float) -> Pose:
@@ -80,9 +78,7 @@ def joints(pose: Pose) -> dict[str, Point]:
     """Return the joints by their COCO names, and `head`, the middle of the head, in the figure's own frame."""
     h = pose.height
     ahead, up = math.sin(pose.lean), math.cos(pose.lean)
-    found: dict[str, Point] = {
-        "head": ((TORSO + 0.115) * h * ahead, 0.0, pose.hip_height + (TORSO + 0.115) * h * up)
-    }
+    found: dict[str, Point] = {"head": ((TORSO + 0.115) * h * ahead, 0.0, pose.hip_height + (TORSO + 0.115) * h * up)}
     for i, (name, side) in enumerate((("left", 1), ("right", -1))):
         hip = (0.0, side * HALF_HIPS * h, pose.hip_height)
         shoulder = (TORSO * h * ahead, side * HALF_SHOULDERS * h, pose.hip_height + TORSO * h * up)

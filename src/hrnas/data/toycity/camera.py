@@ -1,0 +1,84 @@
+"""The camera: a pinhole that gives one ray a pixel, and a sensor that turns light into bytes."""
+
+import math
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrnas.data.toycity.world import View
+
+_TILE: Final = 8
+
+
+def pixel_rays(view: View, height: int, width: int) -> NDArray[np.float64]:
+    """Return the unit direction in the world of the ray through each pixel's middle: (height, width, 3)."""
+    focal = width / 2 / math.tan(view.field_of_view / 2)  # pixels, for both axes
+    column = (np.arange(width) + 0.5 - width / 2) / focal
+    row = (np.arange(height) + 0.5 - height / 2) / focal
+    cos, sin = math.cos(view.roll), math.sin(view.roll)
+    right = column[None, :] * cos - row[:, None] * sin
+    down = column[None, :] * sin + row[:, None] * cos
+    cos_pitch, sin_pitch = math.cos(view.pitch), math.sin(view.pitch)
+    ahead, up = cos_pitch + down * sin_pitch, sin_pitch - down * cos_pitch
+    cos_yaw, sin_yaw = math.cos(view.heading), math.sin(view.heading)
+    rays = np.stack([cos_yaw * ahead + sin_yaw * right, sin_yaw * ahead - cos_yaw * right, up], axis=-1)
+    return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+
+
+def tile_order(height: int, width: int) -> NDArray[np.int64]:
+    """Return the order of the pixels, (height * width,) flat indices, that takes them tile by tile: neighbours together."""
+    tile = np.arange(height)[:, None] // _TILE * width + np.arange(width) // _TILE
+    return np.argsort(tile.reshape(-1), kind="stable")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensor:
+    """What the camera does to the light.
+
+    exposure: target of the mean brightness, 0..1. gains: of red and blue against green. contrast: exponent of the tone
+    curve. blur: share of a pixel's light that its four neighbours get. noise: of a mid-grey pixel, standard deviation.
+    vignette: share of the light lost in the corners.
+    """
+
+    exposure: float
+    gains: tuple[float, float]
+    contrast: float
+    blur: float
+    noise: float
+    vignette: float
+
+
+def make_sensor(random: Random) -> Sensor:
+    """Draw a camera's settings."""
+    return Sensor(
+        exposure=random.uniform(0.17, 0.36),
+        gains=(random.uniform(0.88, 1.14), random.uniform(0.86, 1.16)),
+        contrast=random.uniform(0.9, 1.12),
+        blur=random.uniform(0.1, 0.45),
+        noise=random.choice((0.008, 0.015, 0.03, 0.05)),
+        vignette=random.uniform(0.0, 0.35),
+    )
+
+
+def develop(light: NDArray[np.float32], sensor: Sensor, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """Turn linear light (H, W, 3) into an image, uint8 (H, W, 3)."""
+    height, width = light.shape[:2]
+    padded = np.pad(light, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    light = (1 - sensor.blur) * light + np.float32(sensor.blur / 4) * around
+    light = light * np.array([sensor.gains[0], 1.0, sensor.gains[1]], np.float32)
+    y = (np.arange(height, dtype=np.float32) - height / 2) / height
+    x = (np.arange(width, dtype=np.float32) - width / 2) / width
+    light *= (1 - sensor.vignette * 2 * (y[:, None] ** 2 + x[None, :] ** 2))[:, :, None]
+    light *= np.float32(sensor.exposure / max(float(light.mean()), 1e-6))
+    # Shot noise grows with the root of the light; the floor stands for the reading noise.
+    noise = generator.standard_normal(light.shape, dtype=np.float32)
+    light += np.float32(2 * sensor.noise) * np.sqrt(np.maximum(light, 0) * np.float32(0.5) + np.float32(0.004)) * noise
+    # A soft shoulder keeps the brightest parts from clipping to a flat white.
+    light = np.maximum(light, 0)
+    light = light * (1 + light / 4) / (1 + light)
+    image = np.clip(light * 1.25, 0, 1) ** np.float32(sensor.contrast / 2.2)
+    return (image * 255 + 0.5).astype(np.uint8)
