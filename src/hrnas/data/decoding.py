@@ -112,9 +112,8 @@ class LabelTable:
         """Return class indices uint8 (H, W) for file values (H, W); UNKNOWN where no class covers the value."""
         if values.dtype.itemsize > 2:  # 32-bit files may hold what no table has a place for
             inside = (values >= 0) & (values < _TABLE_SIZE)
-            return np.where(inside, self.table[np.where(inside, values, 0)], np.uint8(UNKNOWN))
-        mask: NDArray[np.uint8] = self.table[values]
-        return mask
+            return np.where(inside, self.table.take(np.where(inside, values, 0)), np.uint8(UNKNOWN))
+        return self.table.take(values)
 
     def unknown(self, values: NDArray[np.integer], mask: NDArray[np.uint8]) -> dict[int, int]:
         """Return how many pixels hold each value that `apply` found UNKNOWN, by value."""

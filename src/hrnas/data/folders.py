@@ -142,6 +142,11 @@ def _paired(root: Path, source: SplitFolders, split: Split) -> Pairing:
             f"Split '{split}' is empty: {image_folder} holds no image ({', '.join(sorted(IMAGE_ENDINGS))})."
             f" Add images, or mend {split}.images."
         )
+    if not masks:
+        raise InputError(
+            f"{mask_folder} of split '{split}' holds no mask ({', '.join(sorted(MASK_ENDINGS))}; JPEG would alter label"
+            f" values). Add masks, or mend {split}.labels."
+        )
     suffix = _common_suffix(images, masks, mask_folder, split)
     pairs = [
         Pair(name=stem, image=image, mask=masks[stem + suffix])

@@ -63,6 +63,8 @@ def default_palette(num_colors: int) -> tuple[RGB, ...]:
     """
     levels = np.linspace(0, 255, 9).round().astype(int)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    lightness = _oklab(grid)[:, 0]
+    grid = grid[(lightness > 0.35) & (lightness < 0.93)]  # what is almost black or white reads as void or paper
     lab = _oklab(grid)
     taken = _oklab(np.array([IGNORED_COLOR, (255, 255, 255), UNKNOWN_COLOR]))
     nearest = np.linalg.norm(lab[:, None] - taken[None], axis=-1).min(axis=1)

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageStat
 
 from hrnas.errors import InputError
 from hrnas.structures import IGNORED, Sample
@@ -139,7 +139,7 @@ def _photometric(image: Image.Image, options: AugmentOptions, rng: np.random.Gen
     matrix = _FROM_YIQ @ turn @ _TO_YIQ @ matrix
     grey = np.tile(_LUMA, (3, 1))
     matrix = ((1 + saturation) * np.eye(3) - saturation * grey) @ matrix
-    mean = _LUMA @ (matrix @ np.asarray(image).mean(axis=(0, 1)))
+    mean = _LUMA @ (matrix @ np.array(ImageStat.Stat(image).mean))
     matrix = matrix * (1 + contrast)
     offset = np.full((3, 1), -contrast * mean)
     return image.convert("RGB", tuple(np.hstack([matrix, offset]).ravel().tolist()))

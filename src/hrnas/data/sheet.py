@@ -1,0 +1,96 @@
+"""The contact sheet: some samples of every split, image beside coloured mask, over a legend of the classes."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from hrnas.data.description import DataDescription, Split
+from hrnas.data.doctor import Look, look_through
+from hrnas.data.pictures import IGNORED_COLOR, RGB, UNKNOWN_COLOR, colorize, legend
+from hrnas.errors import InputError
+
+TILE_WIDTH: Final = 168
+COLUMNS: Final = 4
+GAP: Final = 10
+CAPTION: Final = 18
+HEADER: Final = 30
+_WIDTH: Final = COLUMNS * 2 * TILE_WIDTH + (COLUMNS + 1) * GAP
+_GREY: Final = (200, 200, 200)
+
+
+def contact_sheet(description: DataDescription, path: Path, per_split: int = 8) -> Path:
+    """Write a PNG with up to `per_split` samples of each split, evenly spread over it; return its path.
+
+    What cannot be read is shown as a grey tile; pixels whose value no class covers are magenta, void is black.
+    """
+    rows: list[Image.Image] = []
+    names, colors = [*description.names, "ignored"], [*description.colors, IGNORED_COLOR]
+    for split in description.split_names:
+        picture, looks = _split_rows(description, split, per_split)
+        rows.append(picture)
+        if any(look.unknown for look in looks) and UNKNOWN_COLOR not in colors:
+            names.append("value no class covers")
+            colors.append(UNKNOWN_COLOR)
+    rows.append(legend(names, colors, _WIDTH))
+    sheet = Image.new("RGB", (_WIDTH, sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, format="PNG")
+    return path
+
+
+def _split_rows(description: DataDescription, split: Split, per_split: int) -> tuple[Image.Image, list[Look]]:
+    """Return the header and the tiles of one split, and what they show."""
+    font, small = ImageFont.load_default(size=16), ImageFont.load_default(size=11)
+    try:
+        readers, _ = look_through(description, split)
+    except InputError as error:
+        picture = Image.new("RGB", (_WIDTH, HEADER), "white")
+        ImageDraw.Draw(picture).text((GAP, HEADER / 2), f"{split}: {error}", fill="red", font=small, anchor="lm")
+        return picture, []
+    chosen = np.linspace(0, len(readers) - 1, min(per_split, len(readers))).round().astype(int)
+    looks = [readers[index]() for index in chosen]
+    tall = _tile_height(looks)
+    num_rows = -(-len(looks) // COLUMNS)
+    picture = Image.new("RGB", (_WIDTH, HEADER + num_rows * (tall + CAPTION + GAP)), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.text((GAP, HEADER / 2), f"{split} · {len(readers)} images", fill="black", font=font, anchor="lm")
+    for number, look in enumerate(looks):
+        left = GAP + number % COLUMNS * (2 * TILE_WIDTH + GAP)
+        top = HEADER + number // COLUMNS * (tall + CAPTION + GAP)
+        picture.paste(_pair_tile(look, description.colors, tall), (left, top))
+        size = "" if look.image is None else f"  {look.image.shape[1]}x{look.image.shape[0]}"
+        name = look.name if len(look.name) <= 40 else f"…{look.name[-39:]}"
+        draw.text((left, top + tall + CAPTION / 2), name + size, fill="black", font=small, anchor="lm")
+    return picture, looks
+
+
+def _tile_height(looks: list[Look]) -> int:
+    """Return a height at which the typical image fills a tile's width."""
+    ratios = [look.image.shape[0] / look.image.shape[1] for look in looks if look.image is not None]
+    return round(TILE_WIDTH * min(1.5, max(0.5, float(np.median(ratios))))) if ratios else TILE_WIDTH
+
+
+def _pair_tile(look: Look, colors: tuple[RGB, ...], tall: int) -> Image.Image:
+    """Return image and mask side by side, each fitted into its tile."""
+    tile = Image.new("RGB", (2 * TILE_WIDTH, tall), _GREY)
+    mask = None if look.mask is None else colorize(look.mask, colors)
+    for column, (picture, method) in enumerate(
+        ((look.image, Image.Resampling.BILINEAR), (mask, Image.Resampling.NEAREST))
+    ):
+        left = column * TILE_WIDTH
+        if picture is None:
+            font = ImageFont.load_default(size=12)
+            middle = (left + TILE_WIDTH / 2, tall / 2)
+            ImageDraw.Draw(tile).text(middle, "cannot be read", fill="red", font=font, anchor="mm")
+            continue
+        factor = min(TILE_WIDTH / picture.shape[1], tall / picture.shape[0])
+        size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
+        fitted = Image.fromarray(picture).resize(size, method)
+        tile.paste(fitted, (left + (TILE_WIDTH - size[0]) // 2, (tall - size[1]) // 2))
+    return tile
