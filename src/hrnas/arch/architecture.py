@@ -168,7 +168,7 @@ class Architecture:
         )
         _require(0 <= self.dropout < 1, f"dropout is {self.dropout}; it must lie in [0, 1).")
         _require(0 < self.norm_momentum <= 1, f"norm_momentum is {self.norm_momentum}; it must lie in (0, 1].")
-        _require(self.norm_eps > 0, f"norm_eps is {self.norm_eps}; it must be positive.")
+        _require(0 < self.norm_eps < math.inf, f"norm_eps is {self.norm_eps}; it must be positive and finite.")
         _require(len(self.stem) >= 1, "stem is empty; it needs at least one convolution.")
         _require(len(self.stages) >= 1, "stages is empty; a network needs at least one stage.")
         widths = [self.stem[-1].out_channels]
@@ -246,7 +246,11 @@ def _check_stage(name: str, stage: Stage, widths_in: list[int]) -> list[int]:
     fused: list[int] = []
     for target in range(num_fused):
         paths = [path for path in stage.paths if path.target == target]
-        _require(bool(paths), f"{name} has no path into branch {target}; every branch needs one.")
+        # A path from below alone would give the branch another size than its own when the input's is odd.
+        _require(
+            any(path.source <= target for path in paths),
+            f"{name} has no path into branch {target} from itself or from the branch above it; every branch needs one.",
+        )
         outs = {path.block.out_channels for path in paths}
         _require(len(outs) == 1, f"{name}: the paths into branch {target} give {sorted(outs)} channels; must agree.")
         fused.append(outs.pop())

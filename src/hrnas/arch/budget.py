@@ -29,9 +29,11 @@ class Budget:
         if smallest_macs <= macs and widest_macs > (1 - TOLERANCE) * macs:
             return macs
         side = "below the smallest" if macs < smallest_macs else "above the widest"
+        step = 10 ** max(0, len(str(smallest_macs)) - 3)
+        lowest = -(-smallest_macs // step) * step  # to three digits upwards: the range as printed can be asked for
         raise BudgetError(
             f"Budget of {format_count(macs)} MACs is {side} network of the space; budgets from "
-            f"{format_count(smallest_macs)} to {format_count(widest_macs)} MACs can be met at this input size. "
+            f"{format_count(lowest)} to {format_count(widest_macs)} MACs can be met at this input size. "
             "Change the budget, the space or the input size."
         )
 

@@ -31,9 +31,7 @@ def encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = typing.get_type_hints(type(value))
         return {
-            field.name: _encode_pairs(getattr(value, field.name))
-            if hints[field.name] == _INT_PAIRS
-            else encode(getattr(value, field.name))
+            field.name: _encode_field(hints[field.name], getattr(value, field.name))
             for field in dataclasses.fields(value)
         }
     if isinstance(value, tuple):
@@ -55,8 +53,11 @@ def pretty(data: object, width: int = 148) -> str:
     return _pretty(data, "", width) + "\n"
 
 
-def _encode_pairs(pairs: tuple[tuple[int, int], ...]) -> dict[str, int]:
-    return {str(key): value for key, value in pairs}
+def _encode_field(kind: Any, value: Any) -> Any:
+    if kind == _INT_PAIRS:
+        return {str(key): number for key, number in value}
+    # 0 and 0.0 are equal, so they must give the same text and the same fingerprint.
+    return float(value) if kind is float else encode(value)
 
 
 def _decode(kind: Any, data: object, source: str, where: str) -> Any:

@@ -27,8 +27,8 @@ def from_data(data: object, source: str = "architecture") -> Architecture:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         got = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise InputError(f"{source}: format is {got!r}; an architecture file has '{FORMAT}'. Give one hrnas wrote.")
-    if data.get("version") != VERSION:
-        got = data.get("version")
+    got = data.get("version")
+    if type(got) is not int or got != VERSION:  # not isinstance: true equals 1
         raise InputError(f"{source}: version is {got!r}; this hrnas reads version {VERSION}. Update hrnas.")
     fields = {key: value for key, value in data.items() if key not in ("format", "version")}
     return decode(Architecture, fields, source)
@@ -43,7 +43,7 @@ def from_json(text: str, source: str = "architecture") -> Architecture:
     """Return the architecture of an architecture file's text. Raises InputError as `from_data` does."""
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{source} is not JSON ({error}). Give an architecture file that hrnas wrote.") from None
     return from_data(data, source)
 

@@ -63,6 +63,8 @@ class SearchSpace:
             raise InputError(f"Unknown transformers '{self.transformers}'. {hint}")
         if self.expand_ratio < 1 or self.head_expand_ratio < 1 or self.head_channels < 1 or self.tokens < 1:
             raise InputError(f"Space '{self.name}': expand ratios, head_channels and tokens must be at least 1.")
+        if not self.stem:
+            raise InputError(f"Space '{self.name}' has an empty stem; give it at least one convolution.")
         counts = [len(stage.blocks) for stage in self.stages]
         if not counts or counts != sorted(counts):
             raise InputError(f"Space '{self.name}' has stages of {counts} branches; their number must never fall.")

@@ -110,7 +110,7 @@ def block_cost(placed: PlacedBlock, token_size: int) -> Cost:
         channels * (block.in_channels + size**2 + block.out_channels + 2 * NORM_PARAMS)
         for size, channels in block.kernels
     )
-    # Two maps of the hidden channels at either size (convolution and norm), two of the projection, the skip and the sum.
+    # Two maps (convolution, norm) of the hidden channels at either size, two of the projection, the skip and the sum.
     activations = 2 * block.hidden_channels * (area_in + area_out) + 4 * block.out_channels * area_out
     if block.kernels:
         params += NORM_PARAMS * block.out_channels

@@ -49,7 +49,8 @@ class EmptyNorm(nn.BatchNorm2d):
 
     When the last kernel path of a block dies, its shared batch norm sees a constant. In training it then gives its
     bias, in evaluation its bias plus what the running mean has not yet caught up with. Both are kept, and the running
-    statistics go on as those of the masked block would, so the cut is exact in both modes. Recalibration leaves the bias.
+    statistics go on as those of the masked block would, so the cut is exact in both modes. After a recalibration only
+    the bias is left.
     """
 
     weight: Tensor
@@ -63,7 +64,9 @@ class EmptyNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the constant as (1, C, 1, 1); x, (B, C, H, W), gives only device and dtype."""
-        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
         if self.training:
             self.num_batches_tracked.add_(1)
             momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum

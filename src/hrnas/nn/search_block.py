@@ -23,42 +23,45 @@ class SearchBlock(nn.Module):
 
     def __init__(self, block: Block, settings: Architecture) -> None:
         super().__init__()
-        self.settings = settings
-        self.resize(block)
-
-    def resize(self, block: Block) -> None:
-        """Make every layer anew for `block`, keeping the training or evaluation mode; the values are undefined after."""
-        norm = {"momentum": self.settings.norm_momentum, "eps": self.settings.norm_eps}
-        self.block = block
-        hidden, out = block.hidden_channels, block.out_channels
-        for name in ("expand", "expand_norm", "depthwise", "depthwise_norm", "project", "project_norm"):
-            setattr(self, name, None)
-        if hidden:
-            self.expand = nn.Conv2d(block.in_channels, hidden, 1, bias=False)
-            self.expand_norm = nn.BatchNorm2d(hidden, **norm)
-            self.depthwise = MixedDepthwise(block.kernels, stride=block.stride)
-            self.depthwise_norm = nn.BatchNorm2d(hidden, **norm)
-            self.project = nn.Conv2d(hidden, out, 1, bias=False)
-            self.project_norm = nn.BatchNorm2d(out, **norm)
-        elif block.shift:
-            self.project_norm = EmptyNorm(out, **norm)
+        self.norm_settings = {"momentum": settings.norm_momentum, "eps": settings.norm_eps}
         self.skip = (
             nn.Identity()
             if block.is_residual
-            else nn.Conv2d(block.in_channels, out, 1, stride=block.stride, groups=block.skip_groups, bias=False)
+            else nn.Conv2d(
+                block.in_channels, block.out_channels, 1, stride=block.stride, groups=block.skip_groups, bias=False
+            )
         )
         self.transformer = (
             LightweightTransformer(
                 block.in_channels,
-                out,
+                block.out_channels,
                 tokens=block.tokens,
-                size=self.settings.token_size,
-                heads=self.settings.attention_heads,
-                dropout=self.settings.dropout,
+                size=settings.token_size,
+                heads=settings.attention_heads,
+                dropout=settings.dropout,
             )
             if block.tokens
             else None
         )
+        self.resize(block)
+
+    def resize(self, block: Block) -> None:
+        """Make the kernel paths anew for `block`, which differs in its kernels only; their values are undefined after.
+
+        The training or evaluation mode stays.
+        """
+        self.block = block
+        hidden, out = block.hidden_channels, block.out_channels
+        self.expand = nn.Conv2d(block.in_channels, hidden, 1, bias=False) if hidden else None
+        self.expand_norm = nn.BatchNorm2d(hidden, **self.norm_settings) if hidden else None
+        self.depthwise = MixedDepthwise(block.kernels, stride=block.stride) if hidden else None
+        self.depthwise_norm = nn.BatchNorm2d(hidden, **self.norm_settings) if hidden else None
+        self.project = nn.Conv2d(hidden, out, 1, bias=False) if hidden else None
+        self.project_norm: nn.BatchNorm2d | None = None
+        if hidden:
+            self.project_norm = nn.BatchNorm2d(out, **self.norm_settings)
+        elif block.shift:
+            self.project_norm = EmptyNorm(out, **self.norm_settings)
         self.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ class LightweightTransformer(nn.Module):
         width = size * size
         self.register_buffer("positions", position_map(size), persistent=False)
         self.projector = nn.Conv2d(in_channels + 2, tokens, 1, bias=False)
-        # torch's default momentum and eps, not the network's: the recorded networks of the 2021 code have eps 1e-5 here.
+        # torch's default momentum and eps, not the network's: recorded networks of the 2021 code have eps 1e-5 here.
         self.token_norm = nn.BatchNorm2d(tokens)
         self.encoder = Layer(width, heads, dropout)
         self.decoder = Layer(width, heads, dropout)
