@@ -60,7 +60,7 @@ class Network(Backbone):
         self.head = DenseHeadModule(architecture.head, architecture)
 
     def forward(self, image: Tensor) -> Tensor:  # type: ignore[override]
-        """Map an image (B, in_channels, H, W) to logits (B, outputs, ceil(H / s), ceil(W / s)); s: branch 0's stride."""
+        """Map an image (B, in_channels, H, W) to logits (B, outputs, ceil(H / s), ceil(W / s)), s of branch 0."""
         return self.head(super().forward(image))
 
 
