@@ -1,0 +1,175 @@
+"""Checkpoints: a directory of plain files, written under a temporary name and renamed when complete.
+
+step-XXXXXXXX/  architecture.json  model.safetensors  averages.safetensors  optimizer.safetensors  state.json
+Tensors and JSON only: loading one runs no code. state.json is written last and holds the digests of the others.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from hrnas.arch.architecture import Architecture
+from hrnas.arch.file import fingerprint, read_architecture, to_json
+from hrnas.engine.records import write_json
+from hrnas.engine.training import TrainState
+from hrnas.errors import CheckpointError, InputError
+
+FORMAT: Final = "hrnas-checkpoint"
+VERSION: Final = 1
+_TENSOR_FILES: Final = ("model", "averages", "optimizer", "extra")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint as read: the network's own architecture, its tensors by file, and plain state."""
+
+    path: Path
+    architecture: Architecture
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+def checkpoint_name(step: int) -> str:
+    """Return the folder name of a step's checkpoint."""
+    return f"step-{step:08d}"
+
+
+def save_checkpoint(
+    folder: Path, state: TrainState, *, extra: dict[str, Any] | None = None, keep_last: int = 2
+) -> Path:
+    """Write folder/step-XXXXXXXX and remove all but the last `keep_last`; return its path.
+
+    extra: further state, plain JSON types and tensors, given back by `read_checkpoint` in `state["extra"]`.
+    A save that is killed leaves the older checkpoints as they were. Raises InputError when the disk refuses.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / checkpoint_name(state.step)
+    temporary = folder / f".{final.name}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    extra = extra or {}
+    tensors = {
+        "model": dict(state.model.state_dict()),
+        "averages": state.averages.tensors,
+        "optimizer": _optimizer_tensors(state),
+        "extra": {
+            "rng": torch.get_rng_state(),
+            **{f"extra.{name}": value for name, value in extra.items() if torch.is_tensor(value)},
+        },
+    }
+    try:
+        temporary.mkdir()
+        (temporary / "architecture.json").write_text(to_json(state.model.architecture), encoding="utf-8")
+        for name, values in tensors.items():
+            save_file({key: value.contiguous() for key, value in values.items()}, temporary / f"{name}.safetensors")
+        write_json(
+            temporary / "state.json",
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "step": state.step,
+                "seconds": state.seconds,
+                "num_updates": state.averages.num_updates,
+                "fingerprint": fingerprint(state.model.architecture),
+                "extra": {name: value for name, value in extra.items() if not torch.is_tensor(value)},
+                "sha256": {file.name: _digest(file) for file in sorted(temporary.iterdir())},
+            },
+        )
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"The checkpoint of step {state.step} could not be written ({error}); older ones in {folder} are whole. "
+            "Free disk space and resume."
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for old in list_checkpoints(folder)[:-keep_last]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the complete checkpoints of a folder, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if (path / "state.json").is_file())
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return a checkpoint. Raises CheckpointError when a file is missing, corrupt, or belongs to something else."""
+    remedy = "Remove this checkpoint to use the one before it."
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} holds no readable state.json ({error}). {remedy}") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT or state.get("version") != VERSION:
+        raise CheckpointError(f"{path} is no checkpoint of this hrnas (format {FORMAT}, version {VERSION}). {remedy}")
+    for name, digest in state["sha256"].items():
+        file = path / name
+        if not file.is_file() or _digest(file) != digest:
+            raise CheckpointError(f"{file} is missing or not what was written. {remedy}")
+    try:
+        architecture = read_architecture(path / "architecture.json")
+        tensors = {name: load_file(path / f"{name}.safetensors") for name in _TENSOR_FILES}
+    except (OSError, SafetensorError, InputError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}). {remedy}") from None
+    return Checkpoint(path=path, architecture=architecture, tensors=tensors, state=state)
+
+
+def restore(checkpoint: Checkpoint, state: TrainState) -> dict[str, Any]:
+    """Put a checkpoint into a state whose model has the checkpoint's architecture; return what was saved as extra."""
+    load_weights(state.model, checkpoint.tensors["model"], str(checkpoint.path))
+    assert state.averages.tensors.keys() == checkpoint.tensors["averages"].keys()
+    state.averages.tensors.update({name: value.clone() for name, value in checkpoint.tensors["averages"].items()})
+    state.averages.num_updates = checkpoint.state["num_updates"]
+    _load_optimizer(state, checkpoint.tensors["optimizer"])
+    state.step, state.seconds = checkpoint.state["step"], checkpoint.state["seconds"]
+    torch.set_rng_state(checkpoint.tensors["extra"]["rng"])
+    extra_tensors = {
+        name.removeprefix("extra."): value
+        for name, value in checkpoint.tensors["extra"].items()
+        if name.startswith("extra.")
+    }
+    return {**checkpoint.state["extra"], **extra_tensors}
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """Load a state dict strictly. Raises CheckpointError, naming the first tensor that differs, when it is another's."""
+    own = model.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        got, needed = weights.get(name), own.get(name)
+        if got is None or needed is None or got.shape != needed.shape:
+            shown = "missing" if got is None else f"{tuple(got.shape)}"
+            wanted = "absent" if needed is None else f"{tuple(needed.shape)}"
+            raise CheckpointError(
+                f"{source}: tensor '{name}' is {shown}; this architecture needs it {wanted}. "
+                "Use the weights that were saved with the architecture."
+            )
+    model.load_state_dict(weights)
+
+
+def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
+    names = {id(parameter): name for name, parameter in state.model.named_parameters()}
+    return {
+        f"{names[id(parameter)]}/{entry}": value
+        for parameter, values in state.optimizer.state.items()
+        for entry, value in values.items()
+    }
+
+
+def _load_optimizer(state: TrainState, tensors: dict[str, Tensor]) -> None:
+    parameters = dict(state.model.named_parameters())
+    for key, value in tensors.items():
+        name, entry = key.rsplit("/", 1)
+        state.optimizer.state[parameters[name]][entry] = value.clone()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

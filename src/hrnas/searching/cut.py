@@ -1,0 +1,113 @@
+"""The cut: a plan carried out on a network, its optimizer and its averaged weights.
+
+A cut is exact: the network computes what it computed with the removed units' scales at zero, in training and in
+evaluation. A channel of scale zero is not silent, it puts out relu(shift): what the projection makes of that is a
+constant, which the shared batch norm subtracts in training; in evaluation its running mean must, so the constant
+is taken out of the running mean with the channel. The moments and averages of what stays are not changed.
+"""
+
+from collections.abc import Mapping, MutableMapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hrnas.nn.search_block import SearchBlock
+from hrnas.searching.plan import BlockCut, Plan
+
+
+@torch.no_grad()
+def apply_plan(
+    plan: Plan,
+    model: nn.Module,
+    optimizer: Optimizer | None = None,
+    averages: MutableMapping[str, Tensor] | None = None,
+) -> None:
+    """Cut `model` in place, and with it the optimizer's state and the averaged tensors.
+
+    model: made of search blocks whose names are the plan's; its modules keep their training or evaluation mode.
+    optimizer: its parameters are replaced by those that stay, with their state; None if there is none.
+    averages: averaged parameters and buffers by their names in the model; None if there are none.
+    """
+    for name, cut in plan.blocks.items():
+        block = model.get_submodule(name)
+        assert isinstance(block, SearchBlock), f"{name} is no search block"
+        old_parameters = dict(block.named_parameters())
+        state = _cut_values(block.state_dict(), cut)
+        with torch.device("meta"):
+            block.resize(cut.after)
+        paths = {key: value for key, value in state.items() if not key.startswith(("skip.", "transformer."))}
+        missing, unexpected = block.load_state_dict(paths, strict=False, assign=True)
+        assert not unexpected, f"{name} has no {unexpected}"
+        assert not [key for key in missing if not key.startswith(("skip.", "transformer."))], f"{name} lacks {missing}"
+        if optimizer is not None:
+            _cut_optimizer(optimizer, old_parameters, dict(block.named_parameters()), cut)
+        if averages is not None:
+            _cut_averages(averages, f"{name}.", cut)
+
+
+def _cut_values(state: Mapping[str, Tensor], cut: BlockCut) -> dict[str, Tensor]:
+    """Return the values of a cut block (parameters and buffers by name), the removed channels' constants moved."""
+    cut_state = _select(state, cut)
+    gone = torch.ones(cut.before.hidden_channels, dtype=torch.bool)
+    gone[cut.kept] = False
+    shift = state["depthwise_norm.bias"]
+    constant = state["project.weight"][:, :, 0, 0] @ (shift.relu() * gone.to(shift))
+    cut_state["project_norm.running_mean"] = cut_state["project_norm.running_mean"] - constant
+    return cut_state
+
+
+def _select(tensors: Mapping[str, Tensor], cut: BlockCut) -> dict[str, Tensor]:
+    """Return what stays of tensors shaped like a block's parameters and buffers, by name."""
+    kept = cut.kept
+    selected = {}
+    for key, value in tensors.items():
+        if key.startswith(("expand.", "expand_norm.", "depthwise_norm.")):
+            if cut.after.kernels:
+                selected[key] = value[kept.to(value.device)] if value.dim() else value
+        elif key.startswith("project."):
+            if cut.after.kernels:
+                selected[key] = value[:, kept.to(value.device)]
+        elif not key.startswith("depthwise."):
+            selected[key] = value
+    first = 0
+    left = dict(cut.after.kernels)
+    for size, channels in cut.before.kernels:
+        key = f"depthwise.convs.{size}.weight"
+        if size in left and key in tensors:
+            own = kept[(kept >= first) & (kept < first + channels)] - first
+            selected[key] = tensors[key][own.to(tensors[key].device)]
+        first += channels
+    return selected
+
+
+def _cut_optimizer(
+    optimizer: Optimizer, old: Mapping[str, nn.Parameter], new: Mapping[str, nn.Parameter], cut: BlockCut
+) -> None:
+    """Put the new parameters in the place of the old ones, with what stays of their state."""
+    for group in optimizer.param_groups:
+        names = {id(parameter): name for name, parameter in old.items()}
+        group["params"] = [
+            parameter if id(parameter) not in names else new[names[id(parameter)]]
+            for parameter in group["params"]
+            if id(parameter) not in names or names[id(parameter)] in new
+        ]
+    states = {name: optimizer.state.pop(parameter, {}) for name, parameter in old.items()}
+    entries = {entry for state in states.values() for entry in state}
+    cut_states: dict[str, dict[str, object]] = {name: {} for name in new}
+    for entry in entries:
+        values = {name: state[entry] for name, state in states.items() if entry in state}
+        shaped = {name: value for name, value in values.items() if torch.is_tensor(value) and value.dim()}
+        selected = _select(shaped, cut)
+        for name in values:
+            if name in new:
+                cut_states[name][entry] = selected[name] if name in shaped else values[name]
+    for name, state in cut_states.items():
+        if state:
+            optimizer.state[new[name]] = state
+
+
+def _cut_averages(averages: MutableMapping[str, Tensor], prefix: str, cut: BlockCut) -> None:
+    values = {key.removeprefix(prefix): averages.pop(key) for key in list(averages) if key.startswith(prefix)}
+    for key, value in _cut_values(values, cut).items():
+        averages[prefix + key] = value

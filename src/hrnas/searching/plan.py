@@ -1,0 +1,147 @@
+"""Plans: which units go, why, and what is left. A plan is made, can be shown, and is then cut.
+
+U number of units.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from hrnas.arch.architecture import Architecture, Block
+from hrnas.arch.budget import TOLERANCE, format_count
+from hrnas.costing.analytic import Cost, Size, cost
+from hrnas.errors import BudgetError
+from hrnas.searching.units import blocks_of, unit_groups, unit_macs
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockCut:
+    """What becomes of one block.
+
+    before, after: the block; kept: indices of its hidden channels that stay, int64, ascending.
+    """
+
+    before: Block
+    after: Block
+    kept: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A cut that has not happened yet.
+
+    reason: "dead" (units at zero) or "budget" (the exact step).
+    blocks: the blocks that change; architecture: the network afterwards; cost, cost_before: of both.
+    kept: bool (U,), over the units before the cut.
+    """
+
+    reason: str
+    architecture: Architecture
+    blocks: Mapping[str, BlockCut]
+    kept: Tensor
+    cost_before: Cost
+    cost: Cost
+
+    @property
+    def removed(self) -> int:
+        """Number of units that go."""
+        return int((~self.kept).sum())
+
+    def __str__(self) -> str:
+        return (
+            f"{self.removed} units of {len(self.blocks)} blocks go ({self.reason}): "
+            f"{format_count(self.cost_before.macs)} to {format_count(self.cost.macs)} MACs"
+        )
+
+
+def plan_dead(
+    architecture: Architecture, input_size: Size, dead: Tensor, importance: Tensor, floor_macs: float
+) -> Plan:
+    """Plan to remove dead units, least importance per MAC first, as long as the cost stays at or above the floor.
+
+    dead: bool (U,); importance: float (U,); floor_macs: MACs the network shall not go below.
+    """
+    macs = unit_macs(unit_groups(architecture, input_size))
+    room = cost(architecture, input_size).macs - floor_macs
+    kept = torch.ones_like(dead)
+    for index in _least_important_first(importance, macs):
+        if dead[index] and macs[index] <= room:
+            kept[index] = False
+            room -= int(macs[index])
+    return make_plan(architecture, input_size, kept, "dead")
+
+
+def plan_budget(architecture: Architecture, input_size: Size, importance: Tensor, budget_macs: int) -> Plan:
+    """Plan the exact step: least importance per MAC first, into (0.98, 1.00] of the budget.
+
+    What the last units overshoot is given back to the most important of those removed that still fit.
+    Raises BudgetError when no choice of whole units lands there.
+    """
+    macs = unit_macs(unit_groups(architecture, input_size))
+    macs_before = cost(architecture, input_size).macs
+    excess = macs_before - budget_macs
+    kept = torch.ones(len(macs), dtype=torch.bool)
+    if excess > 0:
+        order = _least_important_first(importance, macs)
+        removed = torch.tensor(order, dtype=torch.int64)
+        sums = macs[removed].cumsum(0)
+        if not len(sums) or int(sums[-1]) < excess:
+            smallest = macs_before - (int(sums[-1]) if len(sums) else 0)
+            raise BudgetError(
+                f"Budget of {format_count(budget_macs)} MACs is below the smallest network that can be cut from here, "
+                f"{format_count(smallest)} MACs. Raise the budget or choose a smaller space."
+            )
+        last = int(torch.searchsorted(sums, excess))
+        room = int(sums[last]) - excess
+        kept[removed[: last + 1]] = False
+        for index in reversed(order[: last + 1]):
+            if int(macs[index]) <= room:
+                kept[index] = True
+                room -= int(macs[index])
+    plan = make_plan(architecture, input_size, kept, "budget")
+    if not (1 - TOLERANCE) * budget_macs < plan.cost.macs <= budget_macs:
+        raise BudgetError(
+            f"The network costs {format_count(macs_before)} MACs and its units are too coarse to land within "
+            f"{TOLERANCE:.0%} below {format_count(budget_macs)}; {format_count(plan.cost.macs)} is the nearest. "
+            "Raise the budget, the input size or choose a wider space."
+        )
+    return plan
+
+
+def make_plan(architecture: Architecture, input_size: Size, kept: Tensor, reason: str) -> Plan:
+    """Return the plan that keeps just the units marked in `kept`, bool (U,)."""
+    blocks = dict(architecture.blocks())
+    changed = {}
+    for name, first, paths in blocks_of(unit_groups(architecture, input_size)):
+        widths = [path.channels for path in paths]
+        kept_here = kept[first : first + sum(widths)]
+        if bool(kept_here.all()):
+            continue
+        left = [int(part.sum()) for part in torch.split(kept_here, widths)]
+        kernels = tuple((path.kernel_size, count) for path, count in zip(paths, left, strict=True) if count)
+        after = replace(blocks[name], kernels=kernels, shift=not kernels)
+        changed[name] = BlockCut(before=blocks[name], after=after, kept=kept_here.nonzero().flatten())
+    shrunk = architecture.with_blocks({name: block.after for name, block in changed.items()})
+    return Plan(
+        reason=reason,
+        architecture=shrunk,
+        blocks=changed,
+        kept=kept,
+        cost_before=cost(architecture, input_size),
+        cost=cost(shrunk, input_size),
+    )
+
+
+def smallest_network(architecture: Architecture) -> Architecture:
+    """Return the network left when every unit goes: skips, and transformers where there are any."""
+    return architecture.with_blocks(
+        {name: replace(block, kernels=(), shift=True) for name, block in architecture.blocks() if block.kernels}
+    )
+
+
+def _least_important_first(importance: Tensor, macs: Tensor) -> list[int]:
+    """Return all unit indices by importance per MAC, ascending; equals in the order of the units."""
+    order: list[int] = (importance.double() / macs.to(importance.device)).sort(stable=True).indices.tolist()
+    return order
