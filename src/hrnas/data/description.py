@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, get_args
 from hrnas.data import camvid
 from hrnas.data.fields import Fields, read_yaml
 from hrnas.data.pictures import RGB, default_palette
+from hrnas.data.toycity.dataset import ToyCity
 from hrnas.errors import InputError, did_you_mean
 
 Split = Literal["train", "validation", "test"]
@@ -278,12 +279,10 @@ def _labels(fields: Fields, num_classes: int) -> tuple[tuple[int, ...], dict[int
 
 
 def _toycity(fields: Fields, task: str) -> DataDescription:
-    from hrnas.data.toycity.dataset import ToyCity
-
     size = fields.get("size", [96, 128])
     if not isinstance(size, list) or len(size) != 2:
         raise fields.wrong("size", size, "[height, width] in pixels")
-    height, width = (fields.integer_value("size", side, 32, 4096) for side in size)
+    height, width = (fields.integer_value("size", side, 16, 4096) for side in size)
     lengths = fields.nested("length") if "length" in fields else Fields.of({}, fields.where)
     lengths.allow(SPLITS)
     return DataDescription(
@@ -291,8 +290,8 @@ def _toycity(fields: Fields, task: str) -> DataDescription:
         dataset="toycity",
         path=None,
         splits={},
-        names=tuple(ToyCity.names),
-        colors=tuple((int(r), int(g), int(b)) for r, g, b in ToyCity.COLORS),
+        names=ToyCity.NAMES,
+        colors=ToyCity.COLORS,
         ignore=(),
         label_map=None,
         toycity=ToyCityOptions(

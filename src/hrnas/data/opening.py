@@ -1,16 +1,14 @@
 """Opening a split of a described data set; the contract every segmentation set keeps."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from hrnas.data.decoding import LabelTable
 from hrnas.data.description import DataDescription, Split
 from hrnas.data.folders import FolderSet, check_pair, find_pairs
 from hrnas.data.pictures import RGB
+from hrnas.data.toycity.dataset import ToyCity
 from hrnas.errors import InputError, did_you_mean
 from hrnas.structures import Sample
-
-if TYPE_CHECKING:
-    from hrnas.data.toycity.dataset import ToyCity
 
 
 class SegmentationSet(Protocol):
@@ -37,7 +35,7 @@ class SegmentationSet(Protocol):
 class ToyCitySet:
     """The built-in Toy City as a segmentation set."""
 
-    def __init__(self, city: "ToyCity", names: tuple[str, ...], colors: tuple[RGB, ...]) -> None:
+    def __init__(self, city: ToyCity, names: tuple[str, ...], colors: tuple[RGB, ...]) -> None:
         self._city = city
         self.names = names
         self.colors = colors
@@ -62,8 +60,6 @@ def open_split(description: DataDescription, split: Split) -> SegmentationSet:
     """
     check_split(description, split)
     if description.toycity is not None:
-        from hrnas.data.toycity.dataset import ToyCity
-
         toy = description.toycity
         city = ToyCity(split, size=toy.size, length=toy.length.get(split), seed=toy.seed)
         return ToyCitySet(city, description.names, description.colors)
