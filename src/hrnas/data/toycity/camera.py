@@ -24,12 +24,14 @@ def pixel_rays(view: View, height: int, width: int) -> NDArray[np.float64]:
     cos_pitch, sin_pitch = math.cos(view.pitch), math.sin(view.pitch)
     ahead, up = cos_pitch + down * sin_pitch, sin_pitch - down * cos_pitch
     cos_yaw, sin_yaw = math.cos(view.heading), math.sin(view.heading)
-    rays = np.stack([cos_yaw * ahead + sin_yaw * right, sin_yaw * ahead - cos_yaw * right, up], axis=-1)
-    return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+    x, y = cos_yaw * ahead + sin_yaw * right, sin_yaw * ahead - cos_yaw * right
+    rays: NDArray[np.float64] = np.stack([x, y, up], axis=-1)
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    return rays
 
 
 def tile_order(height: int, width: int) -> NDArray[np.int64]:
-    """Return the order of the pixels, (height * width,) flat indices, that takes them tile by tile: neighbours together."""
+    """Return the flat indices of the pixels, (height * width,), tile by tile: neighbours together."""
     tile = np.arange(height)[:, None] // _TILE * width + np.arange(width) // _TILE
     return np.argsort(tile.reshape(-1), kind="stable")
 
@@ -38,14 +40,16 @@ def tile_order(height: int, width: int) -> NDArray[np.int64]:
 class Sensor:
     """What the camera does to the light.
 
-    exposure: target of the mean brightness, 0..1. gains: of red and blue against green. contrast: exponent of the tone
-    curve. blur: share of a pixel's light that its four neighbours get. noise: of a mid-grey pixel, standard deviation.
+    exposure: the mean brightness it aims at, 0..1, linear. gains: of red and blue against green.
+    contrast: exponent of the tone curve, 1 for the plain display curve. saturation: 1 leaves the colours as they are.
+    blur: share of a pixel's light that its four neighbours get. noise: standard deviation at mid grey, linear.
     vignette: share of the light lost in the corners.
     """
 
     exposure: float
     gains: tuple[float, float]
     contrast: float
+    saturation: float
     blur: float
     noise: float
     vignette: float
@@ -54,11 +58,12 @@ class Sensor:
 def make_sensor(random: Random) -> Sensor:
     """Draw a camera's settings."""
     return Sensor(
-        exposure=random.uniform(0.17, 0.36),
+        exposure=random.uniform(0.18, 0.42),
         gains=(random.uniform(0.88, 1.14), random.uniform(0.86, 1.16)),
-        contrast=random.uniform(0.9, 1.12),
+        contrast=random.uniform(1.0, 1.4),
+        saturation=random.uniform(0.85, 1.5),
         blur=random.uniform(0.1, 0.45),
-        noise=random.choice((0.008, 0.015, 0.03, 0.05)),
+        noise=random.choice((0.005, 0.01, 0.018, 0.03)),
         vignette=random.uniform(0.0, 0.35),
     )
 
@@ -73,12 +78,14 @@ def develop(light: NDArray[np.float32], sensor: Sensor, generator: np.random.Gen
     y = (np.arange(height, dtype=np.float32) - height / 2) / height
     x = (np.arange(width, dtype=np.float32) - width / 2) / width
     light *= (1 - sensor.vignette * 2 * (y[:, None] ** 2 + x[None, :] ** 2))[:, :, None]
+    grey = light.mean(axis=2, keepdims=True)
+    light = (grey + np.float32(sensor.saturation) * (light - grey)).astype(np.float32)
     light *= np.float32(sensor.exposure / max(float(light.mean()), 1e-6))
     # Shot noise grows with the root of the light; the floor stands for the reading noise.
     noise = generator.standard_normal(light.shape, dtype=np.float32)
     light += np.float32(2 * sensor.noise) * np.sqrt(np.maximum(light, 0) * np.float32(0.5) + np.float32(0.004)) * noise
     # A soft shoulder keeps the brightest parts from clipping to a flat white.
-    light = np.maximum(light, 0)
-    light = light * (1 + light / 4) / (1 + light)
-    image = np.clip(light * 1.25, 0, 1) ** np.float32(sensor.contrast / 2.2)
-    return (image * 255 + 0.5).astype(np.uint8)
+    bright = np.maximum(light, 0)
+    shown = np.clip(1.25 * bright * (1 + bright / 4) / (1 + bright), 0, 1) ** np.float32(sensor.contrast / 2.2)
+    image: NDArray[np.uint8] = (shown * 255 + 0.5).astype(np.uint8)
+    return image

@@ -10,8 +10,9 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnas.data.toycity.placing import make_world
 from hrnas.data.toycity.render import render
-from hrnas.data.toycity.world import NAMES, make_world
+from hrnas.data.toycity.world import NAMES
 from hrnas.errors import InputError, did_you_mean
 from hrnas.structures import Sample
 
@@ -27,15 +28,15 @@ U8 = NDArray[np.uint8]
 class ToyCity:
     """Rendered street scenes with a class for every pixel; nothing is downloaded.
 
-    Sample i of a split is a function of the seed, the split, i and the size alone. The constructor renders the split, or
-    reads it from the cache (about 20 ms an image of 96x128 on one core, else).
+    Sample i of a split is a function of the seed, the split, i and the size alone. The constructor reads the split from
+    the cache, or renders it, which takes about 25 ms an image of 96x128 on one core.
 
     split: "train", "validation" or "test", which share no world.
     size: height and width in pixels. The same sample of two sizes shows the same world from the same place.
     length: number of samples; 256, 64 and 64 when not given.
     seed: another seed makes another city.
-    cache: folder for the rendered splits; $HRNAS_CACHE, $XDG_CACHE_HOME/hrnas or ~/.cache/hrnas when not given. A folder
-        that cannot be written to is done without.
+    cache: folder for the rendered splits; $HRNAS_CACHE, $XDG_CACHE_HOME/hrnas or ~/.cache/hrnas when not given.
+        A folder that cannot be written to is done without.
 
     Raises InputError for an unknown split, a size below 16 pixels or a length below 1.
     """

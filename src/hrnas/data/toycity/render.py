@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hrnas.data.toycity import textures
 from hrnas.data.toycity.bodies import make_bodies
 from hrnas.data.toycity.camera import develop, make_sensor, pixel_rays, tile_order
-from hrnas.data.toycity.raycast import cast
+from hrnas.data.toycity.raycast import cast, normals
 from hrnas.data.toycity.world import NAMES, Light, World
 
 F32 = NDArray[np.float32]
@@ -36,16 +36,17 @@ def render(world: World, height: int, width: int, random: Random) -> tuple[NDArr
     light[missed] = _sky(world, directions[missed])
 
     seen = np.flatnonzero(hits.solid >= 0)
-    solid, distance, normal = hits.solid[seen], hits.distance[seen], hits.normal[seen]
+    solid, distance = hits.solid[seen], hits.distance[seen]
     toward = directions[seen]
     point = np.array(world.view.position, np.float32) + distance[:, None] * toward
+    normal = normals(bodies.solids, solid, point)
     colour, gloss, mask[seen] = textures.surface(world, bodies, solid, point, normal, distance)
 
     sun = np.array(world.light.sun, np.float32)
     slope = np.maximum(normal @ sun, 0)
     lit = np.flatnonzero((slope > 0) & (distance < _SHADOW_RANGE))
     # Sorted by place, so that the rays of a packet start near each other.
-    lit = lit[np.lexsort((point[lit, 1], np.floor(point[lit, 0] / 2)))]
+    lit = lit[np.argsort(_place(point[lit]))]
     start = point[lit] + _LIFT * normal[lit]
     shaded = cast(bodies.solids, start, np.broadcast_to(sun, start.shape)).solid >= 0
     slope[lit[shaded]] = 0
@@ -73,16 +74,28 @@ def render(world: World, height: int, width: int, random: Random) -> tuple[NDArr
     return develop(image.reshape(height, width, 3), make_sensor(random), generator), labels.reshape(height, width)
 
 
+def _place(point: F32) -> NDArray[np.int64]:
+    """Number the ground's cells of 0.25 m, (n,), so that near numbers are near places: x and y give bits in turn."""
+    place = np.zeros(len(point), np.int64)
+    for axis in (0, 1):
+        cell = np.clip((point[:, axis] + 512) * 4, 0, 65535).astype(np.int64)
+        for step, keep in ((8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
+            cell = (cell | (cell << step)) & keep
+        place |= cell << axis
+    return place
+
+
 def _sky(world: World, direction: F32) -> F32:
     """Light (n, 3) from the sky: a gradient, clouds on a plane far above, a glow about the sun."""
     light: Light = world.light
     up = np.maximum(direction[:, 2], 0)
     high = np.sqrt(up)[:, None]
-    sky = (1 - high) * np.array(light.horizon, np.float32) + high * np.array(light.zenith, np.float32)
+    sky: F32 = (1 - high) * np.array(light.horizon, np.float32) + high * np.array(light.zenith, np.float32)
     glow = np.maximum(direction @ np.array(light.sun, np.float32), 0)
     sky += ((0.25 * glow**8 + 0.6 * glow**90) * (1 - light.clouds))[:, None] * np.array(light.sun_colour, np.float32)
     scale = 60 / (up + 0.12)
     cloud = textures.clouds(direction[:, 0] * scale + world.seed % 509, direction[:, 1] * scale + world.seed % 251)
     cover = np.clip((cloud + 2 * np.float32(light.clouds) - 1) * 2.2 + 0.2, 0, 1) * np.minimum(1, up * 8)
     white = np.array(light.horizon, np.float32) * (1.05 - 0.35 * np.clip(cloud + light.clouds - 0.4, 0, 1))[:, None]
-    return sky + cover[:, None] * (white - sky)
+    sky += cover[:, None] * (white - sky)
+    return sky

@@ -1,7 +1,7 @@
 """The lie of the land: one street along a circular arc, its pavements, and a street that may cross it.
 
-World frame: metres, right-handed, x ahead along the street at its start, y left, z up, the ground at z = 0. Headings are
-radians counter-clockwise from x, seen from above. Street frame: metres along the centre line, metres left of it.
+World frame: metres, right-handed, x ahead along the street at its start, y left, z up, the ground at z = 0. Headings
+are radians counter-clockwise from x, seen from above. Street frame: metres along the centre line, metres left of it.
 """
 
 import math

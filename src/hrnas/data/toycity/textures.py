@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnas.data.toycity.bodies import Bodies, Material
+from hrnas.data.toycity.shapes import Bodies, Material
 from hrnas.data.toycity.world import World
 
 F32 = NDArray[np.float32]
@@ -32,14 +32,25 @@ def _noise() -> tuple[F32, F32]:
     return grain, soft / np.abs(soft).max()
 
 
-def grain(u: F32, v: F32) -> F32:
+def _look_up(tile: F32, u: NDArray[np.floating], v: NDArray[np.floating]) -> F32:
+    found: F32 = tile[np.floor(u).astype(np.int64) & (_TILE - 1), np.floor(v).astype(np.int64) & (_TILE - 1)]
+    return found
+
+
+def grain(u: NDArray[np.floating], v: NDArray[np.floating]) -> F32:
     """Noise without any likeness between neighbours, one value a unit square, -1..1."""
-    return _noise()[0][np.floor(u).astype(np.int64) & (_TILE - 1), np.floor(v).astype(np.int64) & (_TILE - 1)]
+    return _look_up(_noise()[0], u, v)
 
 
-def clouds(u: F32, v: F32) -> F32:
+def clouds(u: NDArray[np.floating], v: NDArray[np.floating]) -> F32:
     """Soft noise with features from 4 to 128 units, about -1..1."""
-    return _noise()[1][np.floor(u).astype(np.int64) & (_TILE - 1), np.floor(v).astype(np.int64) & (_TILE - 1)]
+    return _look_up(_noise()[1], u, v)
+
+
+def _grain_3d(point: F32, scale: float) -> F32:
+    """Noise with one value in each cube of space of 1 / scale metres, for points (n, 3)."""
+    x, y, z = np.floor(point * np.float32(scale)).T
+    return grain(x + 37 * z, y + 59 * z)
 
 
 def surface(
@@ -62,8 +73,8 @@ def surface(
     v = np.where(level, point[:, 1], point[:, 2])
     fade = np.minimum(1, 12 / distance)
 
-    def pick(*kinds: Material) -> NDArray[np.int64]:
-        return np.flatnonzero(np.isin(material, kinds))
+    def pick(kind: Material) -> NDArray[np.int64]:
+        return np.flatnonzero(material == kind)
 
     at = pick(Material.GROUND)
     colour[at], category[at] = _ground(world, point[at], distance[at])
@@ -78,9 +89,13 @@ def surface(
     colour[at], gloss[at] = _facade(bodies, solid[at], u[at], v[at], fade[at], level[at])
 
     at = pick(Material.FOLIAGE)
-    x, y = point[at, 0] + 0.7 * point[at, 2] + shift[at], point[at, 1] - 0.6 * point[at, 2]
-    leaf = 0.45 * grain(x * 7, y * 7) * fade[at] + 0.55 * grain(x * 2.6, y * 2.6) + 0.4 * clouds(x * 24, y * 24)
-    colour[at] *= np.maximum(0.15, 1 + np.float32(0.75) * leaf)[:, None]
+    fine = _grain_3d(point[at], 10) * fade[at]
+    coarse = _grain_3d(point[at], 4) * np.sqrt(fade[at])
+    broad = clouds((point[at, 0] + 0.7 * point[at, 2]) * 24 + shift[at], (point[at, 1] - 0.6 * point[at, 2]) * 24)
+    leaf = 0.45 * fine + 0.4 * coarse + 0.35 * broad
+    # Gaps between the leaves show the dark inside of the crown.
+    leaf = np.where(coarse + 0.6 * fine > 0.75, np.float32(-1), leaf)
+    colour[at] *= np.maximum(0.25, 1 + leaf)[:, None]
 
     at = pick(Material.PAINT)
     gloss[at] = 0.22
@@ -120,7 +135,7 @@ def _ground(world: World, point: F32, distance: F32) -> tuple[F32, NDArray[np.ui
     fine, rough = grain(u * 24, v * 24) * fade, clouds(u * 16 + 50, v * 16)
 
     # Asphalt: coarse blotches, darker repairs, worn wheel tracks, then paint over it.
-    asphalt = np.array(world.asphalt, np.float32) * (1 + 0.22 * fine + 0.35 * rough)[:, None]
+    asphalt = np.array(world.asphalt, np.float32) * (1 + 0.12 * fine + 0.3 * rough)[:, None]
     patch = grain(along * 0.22, left * 0.5 + 31) > 0.82
     asphalt *= np.where(patch, np.float32(0.68), np.float32(1))[:, None]
     asphalt *= (1 - 0.16 * np.cos(left * np.float32(2 * np.pi / 1.8)))[:, None]
