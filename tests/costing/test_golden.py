@@ -1,0 +1,63 @@
+"""The golden figures of docs/method.md, exact, by the formula and by the independent count."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hrnas.arch.architecture import Architecture
+from hrnas.arch.presets import search_space
+from hrnas.costing.analytic import cost
+from hrnas.costing.counted import count
+from hrnas.models.network import build_model
+
+TRANSFORMERS = ("none", "residual", "all")
+
+SEGMENTATION_MACS = {
+    (512, 1024): (61_836_632_064, 62_043_906_048, 62_123_409_408),
+    (1024, 2048): (247_346_528_256, 247_553_802_240, 247_633_305_600),
+    (352, 480): (19_927_820_880, 20_135_094_864, 20_214_598_224),
+}
+ADE20K_MACS = {(512, 512): (36_114_665_472, 36_321_939_456, 36_401_811_456)}
+POSE_MACS = {
+    (256, 192): (5_796_631_296, 6_003_905_280, 6_083_408_640),
+    (384, 288): (13_042_420_416, 13_249_694_400, 13_329_197_760),
+}
+GOLDEN = {
+    "segmentation": (19, 90, SEGMENTATION_MACS, (10_110_235, 12_841_839, 13_887_971)),
+    "ade20k": (150, 180, ADE20K_MACS, (10_427_706, 13_159_310, 14_211_382)),
+    "pose": (17, 90, POSE_MACS, (10_110_053, 12_841_657, 13_887_789)),
+}
+"""Network: outputs, last_channel, MACs by input size and parameters, each without / residual / all transformers."""
+
+CASES = [(network, transformers) for network in GOLDEN for transformers in TRANSFORMERS]
+
+
+def supernet(network: str, transformers: str) -> Architecture:
+    outputs, head_channels, _, _ = GOLDEN[network]
+    return replace(search_space("hr", transformers), head_channels=head_channels).supernet(outputs)
+
+
+@pytest.mark.parametrize(("network", "transformers"), CASES)
+def test_formula(network: str, transformers: str) -> None:
+    architecture = supernet(network, transformers)
+    _, _, macs, params = GOLDEN[network]
+    column = TRANSFORMERS.index(transformers)
+    for size, expected in macs.items():
+        found = cost(architecture, size)
+        assert (found.macs, found.params) == (expected[column], params[column]), size
+
+
+COUNTED = [case for case in CASES if case[1] != "residual" or case[0] == "segmentation"]
+
+
+@pytest.mark.parametrize(("network", "transformers"), COUNTED)
+def test_independent_count(network: str, transformers: str) -> None:
+    """Transformers take 2 s a pass: they are counted at one size of each network, and their MACs know no size."""
+    with torch.device("meta"):
+        model = build_model(supernet(network, transformers)).eval()
+    _, _, macs, params = GOLDEN[network]
+    column = TRANSFORMERS.index(transformers)
+    for size, expected in list(macs.items())[: None if transformers == "none" else 1]:
+        found = count(model, size)
+        assert (found.macs, found.params) == (expected[column], params[column]), size
