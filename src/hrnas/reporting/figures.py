@@ -1,0 +1,43 @@
+"""The figures of a report: inline SVG, or None where the run has nothing to show."""
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from hrnas.reporting import curves
+from hrnas.reporting.bars import macs_bars
+from hrnas.reporting.blocks import macs_by_place
+from hrnas.reporting.network import draw_network
+from hrnas.reporting.record import RunRecord
+from hrnas.reporting.tables import BlockTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """The figures of a report, by what they show."""
+
+    loss: Markup | None
+    miou: Markup | None
+    macs: Markup | None
+    network: Markup | None
+    macs_by_stage: Markup | None
+    macs_by_branch: Markup | None
+
+
+def draw_figures(record: RunRecord, blocks: BlockTable | None) -> Figures:
+    """Return every figure of the report; `blocks` is the record's block table."""
+    network = by_stage = by_branch = None
+    if record.architecture is not None and blocks is not None:
+        network = draw_network(record.architecture, blocks.states, record.input_size)
+        stages, branches = macs_by_place(record.architecture, record.input_size)
+        full = macs_by_place(record.supernet, record.input_size) if record.supernet else (None, None)
+        by_stage = macs_bars("MACs by stage", stages, full[0])
+        by_branch = macs_bars("MACs by branch", branches, full[1])
+    return Figures(
+        loss=curves.loss_curve(record),
+        miou=curves.miou_curve(record),
+        macs=curves.macs_curve(record),
+        network=network,
+        macs_by_stage=by_stage,
+        macs_by_branch=by_branch,
+    )

@@ -1,0 +1,191 @@
+"""A run as typed data: what the files of a run directory say, and nothing computed from it but lookups."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hrnas.arch.architecture import Architecture
+from hrnas.arch.budget import parse_budget
+from hrnas.costing.analytic import Cost, Size, cost
+from hrnas.errors import InputError
+
+RGB = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPoint:
+    """One logged training step. A train run has no penalty, penalty_weight, planned_macs and units: None."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    macs: int
+    seconds: float
+    penalty: float | None = None
+    penalty_weight: float | None = None
+    planned_macs: int | None = None
+    units: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationPoint:
+    """One evaluation during the run."""
+
+    step: int
+    split: str
+    miou: float
+    pixel_accuracy: float
+    macs: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """One line of architectures.jsonl: a cut, or the supernet (reason "supernet", removed 0)."""
+
+    step: int
+    reason: str
+    units: int
+    removed: int
+    macs: int
+    params: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    """A class of an evaluation. iou: None when it is in neither truth nor prediction; share: of truth pixels."""
+
+    name: str
+    iou: float | None
+    share: float | None
+    color: RGB | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitScore:
+    """The evaluation of the finished network on one split."""
+
+    split: str
+    samples: int
+    input_size: Size
+    miou: float
+    pixel_accuracy: float
+    classes: tuple[ClassScore, ...]
+    macs: int
+    params: int
+    weights: str
+    step: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """result.json: what the finished run says of itself."""
+
+    budget: str | None
+    budget_macs: int | None
+    supernet: Cost | None
+    found: Cost
+    input_size: Size
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One prediction picture: panels image | truth | prediction, or image | prediction for plain images."""
+
+    split: str
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """Everything a run directory says. Optional files that are absent give None or an empty tuple or mapping.
+
+    folder: the run directory; its name stands in commands.
+    verb: "search" or "train".
+    config: the resolved options, plain values.
+    budget: as the user wrote it.
+    names, colors: of the classes; colors may be absent or None per class.
+    architecture: the network as it stands now.
+    supernet: of a search run; None otherwise.
+    cuts: the lines of architectures.jsonl after the supernet's, in step order.
+    train, evaluations: in step order, one per step.
+    scores: by split, of evaluation.json.
+    """
+
+    folder: Path
+    verb: str
+    task: str
+    dataset: str
+    config: Mapping[str, Any]
+    budget: str | None
+    input_size: Size
+    steps: int
+    environment: Mapping[str, str]
+    names: tuple[str, ...]
+    colors: tuple[RGB, ...]
+    architecture: Architecture | None
+    supernet: Architecture | None
+    start: Cut | None
+    cuts: tuple[Cut, ...]
+    train: tuple[TrainPoint, ...]
+    evaluations: tuple[EvaluationPoint, ...]
+    result: Result | None
+    scores: Mapping[str, SplitScore]
+    predictions: tuple[Picture, ...]
+
+    @property
+    def is_search(self) -> bool:
+        """True for a run of `hrnas search`."""
+        return self.verb == "search"
+
+    @property
+    def finished(self) -> bool:
+        """True when the run came to its end."""
+        return self.result is not None
+
+    @property
+    def last_step(self) -> int:
+        """The last step any record speaks of; 0 before the first."""
+        return max((point.step for point in (*self.train, *self.evaluations, *self.cuts)), default=0)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds the run took, over its resumes; None before the first record."""
+        if self.result is not None:
+            return self.result.seconds
+        return max((point.seconds for point in (*self.train, *self.evaluations)), default=None)
+
+    @property
+    def supernet_cost(self) -> Cost | None:
+        """Cost of the supernet at the input size: as the run wrote it, else from the architecture."""
+        if self.result is not None and self.result.supernet is not None:
+            return self.result.supernet
+        return None if self.supernet is None else cost(self.supernet, self.input_size)
+
+    @property
+    def found_cost(self) -> Cost | None:
+        """Cost of the network as it stands at the input size."""
+        if self.result is not None:
+            return self.result.found
+        return None if self.architecture is None else cost(self.architecture, self.input_size)
+
+    @property
+    def budget_macs(self) -> int | None:
+        """The budget in MACs, or None without one, or when it cannot be told before the run ends."""
+        if self.result is not None and self.result.budget_macs is not None:
+            return self.result.budget_macs
+        if self.budget is None:
+            return None
+        try:
+            budget = parse_budget(self.budget)
+        except InputError:
+            return None  # a grammar this version does not know; the text is shown as it stands
+        if budget.macs is not None:
+            return budget.macs
+        widest = self.supernet_cost
+        return None if widest is None or budget.share is None else int(budget.share * widest.macs)

@@ -1,0 +1,250 @@
+"""Reading a run directory into a RunRecord."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from hrnas.arch.architecture import Architecture
+from hrnas.arch.file import from_data, read_architecture
+from hrnas.costing.analytic import Cost
+from hrnas.errors import InputError
+from hrnas.reporting.plain_files import Fields, read_json, read_json_lines, read_yaml
+from hrnas.reporting.record import (
+    RGB,
+    ClassScore,
+    Cut,
+    EvaluationPoint,
+    Picture,
+    Result,
+    RunRecord,
+    SplitScore,
+    TrainPoint,
+)
+
+SPLIT_ORDER: Final = ("validation", "test", "images")
+"""Order of splits in tables and pictures; others follow by name."""
+
+
+def read_run(path: str | Path) -> RunRecord:
+    """Return what a run directory says.
+
+    A run that was stopped half way is read as far as it came. Raises InputError, naming the file and the remedy,
+    when config.yaml or metrics.jsonl is missing or any file is broken.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder. Give the run directory of hrnas search or hrnas train.")
+    if not (folder / "config.yaml").is_file():
+        raise InputError(
+            f"{folder} holds no config.yaml, so it is no run directory. Give the one of hrnas search or hrnas train."
+        )
+    if not (folder / "metrics.jsonl").is_file():
+        raise InputError(
+            f"{folder} holds no metrics.jsonl: the run had not begun to train. Run `hrnas resume {folder}` first."
+        )
+    config = read_yaml(folder / "config.yaml")
+    data = config.object("data") if config.has("data") else Fields(config.source, {})
+    result = _result(folder)
+    cuts, supernet, latest = _cuts(folder)
+    train, evaluations = _metrics(folder)
+    architecture = latest
+    if (folder / "architecture.json").is_file():
+        architecture = read_architecture(folder / "architecture.json")
+    start = cuts[0] if cuts and cuts[0].reason == "supernet" else None
+    budget = config.values.get("budget")
+    names = _names(data)
+    colors = _colors(data)
+    return RunRecord(
+        folder=folder,
+        verb=config.text("verb"),
+        task=str(data.values.get("task", "segmentation")),
+        dataset=_dataset(data),
+        config=config.values,
+        budget=None if budget is None else str(budget),
+        input_size=config.size("input_size"),
+        steps=config.integer("steps"),
+        environment=_environment(folder),
+        names=names,
+        colors=colors,
+        architecture=architecture,
+        supernet=supernet if start is not None else None,
+        start=start,
+        cuts=cuts[1:] if start is not None else cuts,
+        train=train,
+        evaluations=evaluations,
+        result=result,
+        scores=_scores(folder, dict(zip(names, colors, strict=False))),
+        predictions=_predictions(folder),
+    )
+
+
+def _dataset(data: Fields) -> str:
+    """Name the data set for people: the known set's name, else the folder's."""
+    if isinstance(known := data.values.get("dataset"), str):
+        return known
+    path = data.values.get("path")
+    return Path(path).name or "data" if isinstance(path, str) else "data"
+
+
+def _names(data: Fields) -> tuple[str, ...]:
+    names = data.values.get("names")
+    return tuple(str(name) for name in names) if isinstance(names, list) else ()
+
+
+def _colors(data: Fields) -> tuple[RGB, ...]:
+    colors = data.values.get("colors")
+    return tuple(_color(color, data.source) for color in colors) if isinstance(colors, list) else ()
+
+
+def _color(value: object, source: str) -> RGB:
+    if isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part <= 255 for part in value):
+        return (value[0], value[1], value[2])
+    raise InputError(f"{source}: a class colour is {value}; [red, green, blue], each 0..255, is needed.")
+
+
+def _environment(folder: Path) -> Mapping[str, str]:
+    path = folder / "environment.json"
+    if not path.is_file():
+        return {}
+    return {key: str(value) for key, value in read_json(path).values.items() if value is not None}
+
+
+def _optional(fields: Fields, key: str, read: Any) -> Any:
+    return read(key) if fields.has(key) else None
+
+
+def _metrics(folder: Path) -> tuple[tuple[TrainPoint, ...], tuple[EvaluationPoint, ...]]:
+    """Read metrics.jsonl; where a resume went back, what it runs anew replaces what was logged from there on."""
+    train: dict[int, TrainPoint] = {}
+    evaluations: dict[tuple[str, int], EvaluationPoint] = {}
+    last = -1
+    for fields in read_json_lines(folder / "metrics.jsonl"):
+        kind, step = fields.text("kind"), fields.integer("step")
+        if kind == "evaluation":
+            point = EvaluationPoint(
+                step=step,
+                split=fields.text("split"),
+                miou=fields.number("miou"),
+                pixel_accuracy=fields.number("pixel_accuracy"),
+                macs=fields.integer("macs"),
+                seconds=fields.number("seconds"),
+            )
+            evaluations[point.split, step] = point
+        elif kind == "train":
+            if step <= last:
+                train = {at: kept for at, kept in train.items() if at < step}
+                evaluations = {key: kept for key, kept in evaluations.items() if key[1] < step}
+            last = step
+            train[step] = TrainPoint(
+                step=step,
+                loss=fields.number("loss"),
+                learning_rate=fields.number("learning_rate"),
+                macs=fields.integer("macs"),
+                seconds=fields.number("seconds"),
+                penalty=_optional(fields, "penalty", fields.number),
+                penalty_weight=_optional(fields, "penalty_weight", fields.number),
+                planned_macs=_optional(fields, "planned_macs", fields.integer),
+                units=_optional(fields, "units", fields.integer),
+            )
+    return (
+        tuple(train.values()),
+        tuple(sorted(evaluations.values(), key=lambda point: (point.step, point.split))),
+    )
+
+
+def _cuts(folder: Path) -> tuple[tuple[Cut, ...], Architecture | None, Architecture | None]:
+    """Return the cuts, the supernet first, with the first and the last architecture."""
+    path = folder / "architectures.jsonl"
+    if not path.is_file():
+        return (), None, None
+    cuts: list[Cut] = []
+    lines: list[Fields] = []
+    for fields in read_json_lines(path):
+        cut = Cut(
+            step=fields.integer("step"),
+            reason=fields.text("reason"),
+            units=fields.integer("units"),
+            removed=fields.integer("removed"),
+            macs=fields.integer("macs"),
+            params=fields.integer("params"),
+            fingerprint=fields.text("fingerprint"),
+        )
+        # Two cuts may share a step (dead units, then the budget's); the same step and reason again is a resume.
+        stale = [old.step > cut.step or (old.step, old.reason) == (cut.step, cut.reason) for old in cuts]
+        again = stale.index(True) if any(stale) else len(cuts)
+        cuts[again:], lines[again:] = [cut], [fields]
+    if not lines:
+        return (), None, None
+    first, last = (from_data(line.object("architecture").values, line.source) for line in (lines[0], lines[-1]))
+    return tuple(cuts), first, last
+
+
+def _cost(fields: Fields) -> Cost:
+    return Cost(macs=fields.integer("macs"), params=fields.integer("params"))
+
+
+def _result(folder: Path) -> Result | None:
+    path = folder / "result.json"
+    if not path.is_file():
+        return None
+    fields = read_json(path)
+    return Result(
+        budget=_optional(fields, "budget", fields.text),
+        budget_macs=_optional(fields, "budget_macs", fields.integer),
+        supernet=_cost(fields.object("supernet")) if fields.has("supernet") else None,
+        found=_cost(fields.object("found")),
+        input_size=fields.size("input_size"),
+        steps=fields.integer("steps"),
+        seconds=fields.number("seconds"),
+    )
+
+
+def _scores(folder: Path, colors: Mapping[str, RGB]) -> Mapping[str, SplitScore]:
+    path = folder / "evaluation.json"
+    if not path.is_file():
+        return {}
+    fields = read_json(path)
+    return {split: _score(split, fields.object(split), colors) for split in _in_order(fields.values)}
+
+
+def _score(split: str, fields: Fields, colors: Mapping[str, RGB]) -> SplitScore:
+    return SplitScore(
+        split=split,
+        samples=fields.integer("samples"),
+        input_size=fields.size("input_size"),
+        miou=fields.number("miou"),
+        pixel_accuracy=fields.number("pixel_accuracy"),
+        classes=tuple(_class_score(line, colors) for line in fields.objects("classes")),
+        macs=fields.integer("macs"),
+        params=fields.integer("params"),
+        weights=str(fields.values.get("weights", "")),
+        step=_optional(fields, "step", fields.integer),
+    )
+
+
+def _class_score(fields: Fields, colors: Mapping[str, RGB]) -> ClassScore:
+    name = fields.text("name")
+    own = fields.values.get("color")
+    return ClassScore(
+        name=name,
+        iou=_optional(fields, "iou", fields.number),
+        share=_optional(fields, "share", fields.number),
+        color=colors.get(name) if own is None else _color(own, fields.source),
+    )
+
+
+def _predictions(folder: Path) -> tuple[Picture, ...]:
+    root = folder / "predictions"
+    splits = [entry.name for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
+    return tuple(
+        Picture(split=split, name=file.relative_to(root / split).with_suffix("").as_posix(), path=file)
+        for split in _in_order(splits)
+        for file in sorted((root / split).rglob("*.png"))
+    )
+
+
+def _in_order(splits: Any) -> list[str]:
+    def place(split: str) -> tuple[int, str]:
+        return (SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER), split)
+
+    return sorted(splits, key=place)

@@ -1,0 +1,163 @@
+"""The numbers of a run as rows of text: what the page and the terminal show alike."""
+
+import math
+from dataclasses import dataclass
+
+from hrnas.arch.budget import format_count
+from hrnas.costing.analytic import Cost
+from hrnas.reporting.blocks import BlockState, block_states
+from hrnas.reporting.record import RGB, RunRecord
+
+MISSING = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
+    """A quantity of the result table. exact: the whole number behind a rounded one, or ""."""
+
+    label: str
+    supernet: str = ""
+    supernet_exact: str = ""
+    found: str
+    found_exact: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRow:
+    """A class of the class table. iou: by split, in the order of the record's scores; None where undefined."""
+
+    name: str
+    color: RGB | None
+    shares: tuple[float | None, ...]
+    ious: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockTable:
+    """The block table: the kernel sizes that head its columns, whether there are tokens, and the blocks."""
+
+    sizes: tuple[int, ...]
+    has_tokens: bool
+    states: tuple[BlockState, ...]
+
+
+def format_miou(value: float | None) -> str:
+    """Return an accuracy with four decimals; a dash where there is none."""
+    return MISSING if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def format_percent(share: float | None) -> str:
+    """Return a share as per cent with three significant digits; below a tenth of a per cent, one decimal less."""
+    if share is None or not math.isfinite(share):
+        return MISSING
+    return f"{100 * share:.1f} %"
+
+
+def format_duration(seconds: float | None) -> str:
+    """Return a time as people say it: 48 s, 12 min 30 s, 1 h 05 min."""
+    if seconds is None or not math.isfinite(seconds):
+        return MISSING
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def result_rows(record: RunRecord) -> list[ResultRow]:
+    """Return the result table: cost of supernet and found network, then accuracy on each evaluated split."""
+    found, supernet, budget = record.found_cost, record.supernet_cost, record.budget_macs
+    height, width = record.input_size
+    rows = []
+    for label, name in ((f"MACs at {height}×{width}", "macs"), ("Parameters", "params")):
+        rows.append(_count_row(label, name, supernet, found))
+    if budget and found is not None:
+        rows.append(
+            ResultRow(
+                label=f"Share of the budget of {format_count(budget)} MACs",
+                supernet=format_percent(supernet.macs / budget) if supernet else "",
+                found=format_percent(found.macs / budget),
+            )
+        )
+    if supernet is not None and found is not None and supernet.macs:
+        share = format_percent(found.macs / supernet.macs)
+        rows.append(ResultRow(label="Share of the supernet's MACs", supernet="100 %", found=share))
+    for score in record.scores.values():
+        samples = f"{score.split}, {score.samples:,} samples"
+        rows.append(ResultRow(label=f"miou ({samples})", found=format_miou(score.miou)))
+        rows.append(ResultRow(label=f"Pixel accuracy ({samples})", found=format_miou(score.pixel_accuracy)))
+    if not record.scores and record.evaluations:
+        last = record.evaluations[-1]
+        where = f"{last.split}, during the run, step {last.step:,}"
+        rows.append(ResultRow(label=f"miou ({where})", found=format_miou(last.miou)))
+        rows.append(ResultRow(label=f"Pixel accuracy ({where})", found=format_miou(last.pixel_accuracy)))
+    return rows
+
+
+def _count_row(label: str, name: str, supernet: Cost | None, found: Cost | None) -> ResultRow:
+    def count(cost: Cost | None) -> tuple[str, str]:
+        return (MISSING, "") if cost is None else (format_count(getattr(cost, name)), f"{getattr(cost, name):,}")
+
+    (wide, wide_exact), (left, left_exact) = count(supernet), count(found)
+    return ResultRow(label=label, supernet=wide, supernet_exact=wide_exact, found=left, found_exact=left_exact)
+
+
+def class_rows(record: RunRecord) -> list[ClassRow]:
+    """Return one row a class, in the data set's order."""
+    first = next(iter(record.scores.values()), None)
+    if first is None:
+        return []
+    rows = []
+    for item in first.classes:
+        same = [
+            next((other for other in score.classes if other.name == item.name), None)
+            for score in record.scores.values()
+        ]
+        rows.append(
+            ClassRow(
+                name=item.name,
+                color=item.color,
+                shares=tuple(None if other is None else other.share for other in same),
+                ious=tuple(None if other is None else other.iou for other in same),
+            )
+        )
+    return rows
+
+
+def block_table(record: RunRecord) -> BlockTable | None:
+    """Return every search block against the supernet's; None when the run holds no architecture."""
+    if record.architecture is None:
+        return None
+    states = block_states(record.architecture, record.supernet, record.input_size)
+    return BlockTable(
+        sizes=tuple(states[0].widest) if states else (),
+        has_tokens=any(state.tokens_widest for state in states),
+        states=tuple(states),
+    )
+
+
+def sentence(record: RunRecord) -> str:
+    """Return the result in one sentence."""
+    found, supernet, budget = record.found_cost, record.supernet_cost, record.budget_macs
+    height, width = record.input_size
+    time = f" in {format_duration(record.seconds)}" if record.seconds is not None else ""
+    if not record.finished:
+        state = "The search" if record.is_search else "The training"
+        text = f"{state} has come to step {record.last_step:,} of {record.steps:,}{time}"
+        if found is not None:
+            text += f"; as it stands the network has {format_count(found.macs)} MACs at {height}×{width}"
+        return text + "."
+    assert found is not None
+    cost = f"{format_count(found.macs)} MACs at {height}×{width}"
+    if record.is_search:
+        text = f"From a supernet of {format_count(supernet.macs)} MACs the" if supernet else "The"
+        text += f" search found a network of {cost}"
+        if budget:
+            text += f", {format_percent(found.macs / budget)} of the budget"
+    else:
+        text = f"The training gave a network of {cost}"
+    scores = [f"miou {score.miou:.3f} on {score.split}" for score in record.scores.values()]
+    if scores:
+        text += f", that reaches {' and '.join(scores)}"
+    return f"{text}, after {record.last_step or record.steps:,} steps{time}."

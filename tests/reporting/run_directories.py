@@ -1,0 +1,255 @@
+"""Run directories to report on, written as the commands write them: real architectures, synthetic curves.
+
+To look at a report: PYTHONPATH=src:tests python -m reporting.run_directories FOLDER
+"""
+
+import json
+import math
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image, ImageDraw
+
+from hrnas.arch.architecture import Architecture
+from hrnas.arch.file import fingerprint, to_data, to_json
+from hrnas.arch.presets import search_space
+from hrnas.costing.analytic import cost
+
+NAMES = (
+    "sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian", "bicyclist",
+)  # fmt: skip
+COLORS = (
+    (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
+    (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+)  # fmt: skip
+INPUT_SIZE = (180, 240)
+
+
+def thinned(architecture: Architecture, keep: float, seed: int = 0) -> Architecture:
+    """Return the network with about `keep` of its units, some blocks emptied, none of the mandatory fields touched."""
+    generator = random.Random(seed)
+    changed = {}
+    for name, block in architecture.blocks():
+        share = generator.choice((0.0, keep / 2, keep, min(2 * keep, 1.0)))
+        kernels = {size: int(n * min(1.0, share * generator.uniform(0.0, 2.0))) for size, n in block.kernels}
+        left = tuple((size, n) for size, n in kernels.items() if n)
+        tokens = int(block.tokens * generator.choice((0.0, 0.3, 1.0))) if left else 0
+        changed[name] = replace(block, kernels=left, tokens=tokens, shift=not left)
+    return architecture.with_blocks(changed)
+
+
+def units(architecture: Architecture) -> int:
+    """Count the search units of a network."""
+    return sum(block.hidden_channels + block.tokens for _, block in architecture.blocks())
+
+
+def write_lines(path: Path, objects: Sequence[Mapping[str, Any]]) -> None:
+    """Write a JSON-lines file."""
+    path.write_text("".join(json.dumps(item) + "\n" for item in objects), encoding="utf-8")
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON file."""
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def picture(path: Path, panels: int = 3, size: tuple[int, int] = (240, 180), seed: int = 0) -> None:
+    """Write a made-up prediction picture of `panels` panels."""
+    generator = random.Random(seed)
+    width, height = size
+    image = Image.new("RGB", (width * panels, height))
+    draw = ImageDraw.Draw(image)
+    for panel in range(panels):
+        for index in range(12):
+            color = COLORS[index % len(COLORS)]
+            x, y = generator.randrange(width), generator.randrange(height)
+            draw.rectangle((panel * width + x, y, (panel + 1) * width, height), fill=color)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def write_run(
+    folder: Path,
+    *,
+    verb: str = "search",
+    space: str = "hr-small",
+    transformers: str | None = None,
+    keep: float = 0.25,
+    steps: int = 1000,
+    stop_at: int | None = None,
+    logged: int = 200,
+    names: Sequence[str] = NAMES,
+    pictures: int = 4,
+) -> Path:
+    """Write a run directory of `verb` and return it.
+
+    stop_at: the step at which the run was killed; None for a finished run.
+    logged: training lines in metrics.jsonl of a whole run.
+    """
+    folder.mkdir(parents=True)
+    supernet = search_space(space, transformers).supernet(len(names))
+    found = thinned(supernet, keep)
+    widest, left = cost(supernet, INPUT_SIZE), cost(found, INPUT_SIZE)
+    budget_macs = math.ceil(left.macs * 1.006)
+    searching = verb == "search"
+    config: dict[str, Any] = {
+        "verb": verb,
+        "data": {
+            "task": "segmentation",
+            "dataset": "camvid",
+            "path": "/data/camvid",
+            "names": list(names),
+            "colors": [list(COLORS[index % len(COLORS)]) for index in range(len(names))],
+        },
+        "budget": f"macs={budget_macs}" if searching else None,
+        "space": space,
+        "input_size": list(INPUT_SIZE),
+        "steps": steps,
+        "batch_size": 8,
+        "seed": 7,
+        "optimizer": {"name": "adamw", "learning_rate": 0.002, "weight_decay": 0.01},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    last = steps if stop_at is None else stop_at
+    freeze = int(steps * 0.7)
+    cut_steps = [step for step in range(steps // 10, freeze + 1, steps // 20) if step <= last] if searching else []
+    generator = random.Random(1)
+
+    def macs_at(step: int) -> int:
+        done = sum(cut <= step for cut in cut_steps) / max(len(cut_steps), 1) if cut_steps else 0.0
+        done = done if stop_at is None else done * last / freeze
+        if not searching or (step >= freeze and stop_at is None):
+            return left.macs
+        return int(widest.macs * (left.macs / widest.macs) ** min(done, 1.0))
+
+    metrics: list[dict[str, Any]] = []
+    stride = max(steps // logged, 1)
+    for step in range(stride, last + 1, stride):
+        line = {
+            "kind": "train",
+            "step": step,
+            "loss": 0.35 + 2.0 * math.exp(-4 * step / steps) + generator.gauss(0, 0.08),
+            "learning_rate": 0.002 * (1 - step / steps),
+            "macs": macs_at(step),
+            "seconds": 1.1 * step,
+        }
+        if searching:
+            planned = int(widest.macs * (budget_macs / widest.macs) ** min(max(step / freeze, 0.0), 1.0))
+            line |= {
+                "penalty": 0.02 + 0.2 * generator.random(),
+                "penalty_weight": 0.0
+                if step >= freeze
+                else 1e-5 * math.exp(3 * step / steps + generator.gauss(0, 0.1)),
+                "planned_macs": planned if step < freeze else None,
+                "units": units(found),
+            }
+        metrics.append(line)
+        if step % (steps // 10) < stride:
+            miou = 0.42 * (1 - math.exp(-3 * step / steps)) + generator.gauss(0, 0.01)
+            metrics.append(
+                {
+                    "kind": "evaluation",
+                    "step": step,
+                    "split": "validation",
+                    "miou": max(miou, 0.01),
+                    "pixel_accuracy": 0.6 + miou / 2,
+                    "macs": macs_at(step),
+                    "seconds": 1.1 * step + 3,
+                }
+            )
+    write_lines(folder / "metrics.jsonl", metrics)
+    write_json(
+        folder / "environment.json",
+        {
+            "command": f"hrnas {verb} camvid.yaml --run {folder.name} --seed 7",
+            "started": "2026-05-01T10:00:00+00:00",
+            "hrnas": "0.1.0",
+            "python": "3.12.3",
+            "torch": "2.13.0",
+            "numpy": "2.3.1",
+            "platform": "Linux-6.1-x86_64",
+            "processor": "x86_64",
+            "cores": 2,
+            "threads": 2,
+        },
+    )
+    (folder / "architecture.json").write_text(to_json(found), encoding="utf-8")
+    if searching:
+        lines = [_cut_line(0, "supernet", supernet, units(supernet))]
+        for index, step in enumerate(cut_steps):
+            final = index + 1 == len(cut_steps)
+            part = found if final else thinned(supernet, 0.9 - 0.04 * index)
+            lines.append(_cut_line(step, "budget" if final else "dead", part, lines[-1]["units"]))
+        write_lines(folder / "architectures.jsonl", lines)
+    if stop_at is not None:
+        return folder
+    write_json(
+        folder / "result.json",
+        {
+            "verb": verb,
+            "task": "segmentation",
+            "budget": config["budget"],
+            "budget_macs": budget_macs if searching else None,
+            "supernet": {"macs": widest.macs, "params": widest.params} if searching else None,
+            "found": {"macs": left.macs, "params": left.params},
+            "input_size": list(INPUT_SIZE),
+            "steps": steps,
+            "seconds": 1.1 * steps,
+            "metric": "miou",
+        },
+    )
+    scores = {split: _score(split, names, left.macs, left.params, steps) for split in ("validation", "test")}
+    write_json(folder / "evaluation.json", scores)
+    for index in range(pictures):
+        picture(folder / "predictions" / "validation" / f"street_{index:03d}.png", seed=index)
+    return folder
+
+
+def _cut_line(step: int, reason: str, architecture: Architecture, before: int) -> dict[str, Any]:
+    spent = cost(architecture, INPUT_SIZE)
+    return {
+        "step": step,
+        "reason": reason,
+        "units": units(architecture),
+        "removed": max(before - units(architecture), 0),
+        "macs": spent.macs,
+        "params": spent.params,
+        "fingerprint": fingerprint(architecture),
+        "architecture": to_data(architecture),
+    }
+
+
+def _score(split: str, names: Sequence[str], macs: int, params: int, steps: int) -> dict[str, Any]:
+    generator = random.Random(split)
+    classes: list[dict[str, Any]] = [
+        {"name": name, "iou": round(generator.uniform(0.05, 0.95), 6), "share": 1 / len(names)} for name in names
+    ]
+    classes[2]["iou"] = None
+    ious = [item["iou"] for item in classes if item["iou"] is not None]
+    return {
+        "split": split,
+        "samples": 101 if split == "validation" else 233,
+        "input_size": list(INPUT_SIZE),
+        "miou": sum(ious) / len(ious),
+        "pixel_accuracy": 0.8123,
+        "classes": classes,
+        "macs": macs,
+        "params": params,
+        "weights": "averaged, recalibrated",
+        "step": steps,
+    }
+
+
+if __name__ == "__main__":
+    from hrnas.reporting.report import write_report
+
+    root = Path(sys.argv[1])
+    print(write_report(write_run(root / "camvid-150m", keep=0.2, steps=3000, logged=600, pictures=6)))
+    print(write_report(write_run(root / "hr-tokens", space="hr", keep=0.4, steps=3000, logged=3000)))
+    print(write_report(write_run(root / "stopped", stop_at=430)))
+    print(write_report(write_run(root / "trained", verb="train")))
