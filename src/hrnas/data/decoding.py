@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from PIL import Image, UnidentifiedImageError
 
 from hrnas.errors import InputError
 from hrnas.structures import IGNORED
+
+Values = NDArray[np.integer[Any]] | NDArray[np.bool_]
+"""What a mask file holds: label values of 1, 8, 16 or 32 bits."""
 
 UNKNOWN: Final = 254
 """What a value that no class covers becomes; it never leaves this package's error reports and pictures."""
@@ -73,8 +76,8 @@ def read_image(file: Path) -> NDArray[np.uint8]:
         return np.array(picture.convert("RGB"))
 
 
-def read_values(file: Path) -> NDArray[np.integer]:
-    """Return the label values a mask file holds, (H, W), palette masks as indices and never as colours.
+def read_values(file: Path) -> Values:
+    """Return the label values a mask file holds, (H, W); palette masks as indices and never as colours.
 
     Raises InputError naming the file when it is broken or is a colour picture.
     """
@@ -84,8 +87,7 @@ def read_values(file: Path) -> NDArray[np.integer]:
                 f"Mask {file} is a picture of mode {picture.mode}; it must hold one label value per pixel (palette or"
                 " grey). Convert its colours to class indices and store it as a PNG of mode P or L."
             )
-        values = np.array(picture)
-    return values.astype(np.uint8) if values.dtype == bool else values
+        return np.array(picture)
 
 
 @dataclass(frozen=True)
@@ -108,14 +110,14 @@ class LabelTable:
         table[list(ignore)] = IGNORED
         return cls(table)
 
-    def apply(self, values: NDArray[np.integer]) -> NDArray[np.uint8]:
+    def apply(self, values: Values) -> NDArray[np.uint8]:
         """Return class indices uint8 (H, W) for file values (H, W); UNKNOWN where no class covers the value."""
         if values.dtype.itemsize > 2:  # 32-bit files may hold what no table has a place for
             inside = (values >= 0) & (values < _TABLE_SIZE)
             return np.where(inside, self.table.take(np.where(inside, values, 0)), np.uint8(UNKNOWN))
         return self.table.take(values)
 
-    def unknown(self, values: NDArray[np.integer], mask: NDArray[np.uint8]) -> dict[int, int]:
+    def unknown(self, values: Values, mask: NDArray[np.uint8]) -> dict[int, int]:
         """Return how many pixels hold each value that `apply` found UNKNOWN, by value."""
         seen, counts = np.unique(values[mask == UNKNOWN], return_counts=True)
         return {int(value): int(count) for value, count in zip(seen, counts, strict=True)}

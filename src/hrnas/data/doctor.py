@@ -144,10 +144,10 @@ def look_through(description: DataDescription, split: Split) -> tuple[Sequence[C
             sample = scenes.read(index)
             return Look(name=sample.name, image=sample.image, mask=sample.mask)
 
-        return [lambda index=index: scene(index) for index in range(len(scenes))], None  # type: ignore[misc]
+        return [lambda index=index: scene(index) for index in range(len(scenes))], None
     pairing = find_pairs(description, split)
     labels = label_table(description)
-    return [lambda pair=pair: _look(pair, labels) for pair in pairing.pairs], pairing  # type: ignore[misc]
+    return [lambda pair=pair: _look(pair, labels) for pair in pairing.pairs], pairing
 
 
 def _look(pair: Pair, labels: LabelTable) -> Look:

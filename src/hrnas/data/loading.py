@@ -83,7 +83,7 @@ def evaluation_batches(
     _check(dataset, batch_size, input_size, workers)
     indices = range(len(dataset))
     plan = [list(indices[start : start + batch_size]) for start in range(0, len(dataset), batch_size)]
-    return _loaded(_EvaluationReader(dataset, input_size), plan, workers)
+    return map(_PackedEvaluation.unpack, _loaded(_EvaluationReader(dataset, input_size), plan, workers))
 
 
 @dataclass(frozen=True)
@@ -166,15 +166,32 @@ class _TrainReader(_Reader[Batch]):
 
 
 @dataclass(frozen=True, eq=False)
-class _EvaluationReader(_Reader[EvaluationBatch]):
+class _PackedEvaluation:
+    """An evaluation batch with its masks end to end in one tensor: each tensor sent takes an open file."""
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    sizes: list[tuple[int, int]]
+    names: list[str]
+
+    def unpack(self) -> EvaluationBatch:
+        """Return the batch with a view for each mask."""
+        parts = torch.split(self.masks, [height * width for height, width in self.sizes])
+        masks = [part.view(size) for part, size in zip(parts, self.sizes, strict=True)]
+        return EvaluationBatch(self.images, masks, self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class _EvaluationReader(_Reader[_PackedEvaluation]):
     dataset: SegmentationSet
     input_size: tuple[int, int]
 
-    def read_batch(self, batch: list[int]) -> EvaluationBatch:
+    def read_batch(self, batch: list[int]) -> _PackedEvaluation:
         samples = [self.dataset.read(index) for index in batch]
-        return EvaluationBatch(
+        return _PackedEvaluation(
             _stack([evaluation_view(sample.image, self.input_size) for sample in samples]),
-            [torch.from_numpy(sample.mask) for sample in samples],
+            torch.from_numpy(np.concatenate([sample.mask.ravel() for sample in samples])),
+            [(sample.mask.shape[0], sample.mask.shape[1]) for sample in samples],
             [sample.name for sample in samples],
         )
 
@@ -192,6 +209,9 @@ def _only(read: list[Any]) -> Any:
 def _quiet(_worker: int) -> None:
     # Ctrl-C reaches every process of the terminal; the main process alone answers it, and then ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The thread that hands shared memory over prints a traceback when the main process goes away in the middle of it.
+    # Nothing else in a worker comes here: DataLoader carries exceptions of the reading itself to the main process.
+    sys.excepthook = lambda *_: None
 
 
 def _loaded(reader: _Reader[_Read], plan: Any, workers: int) -> Iterator[_Read]:
