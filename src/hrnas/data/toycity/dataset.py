@@ -107,7 +107,8 @@ def _cache_folder() -> Path:
 def _load(file: Path, length: int, size: tuple[int, int]) -> tuple[U8, U8] | None:
     """Read a rendered split; None when there is none, or none that is whole."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        # Opened here: of a file that is no archive numpy would leave its own handle open.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             images, masks = arrays["images"], arrays["masks"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -180,7 +180,7 @@ def _touched(bounds: F64, origin: F32, direction: F32) -> NDArray[np.bool_]:
 
     # float32 halves the time of what follows. Its error grows with the distances, so they count from a near point and
     # widen the cones: by half a pixel of a camera ten times as sharp as ours.
-    middle = apex.mean(axis=0)
+    middle = apex.sum(axis=0) / max(len(apex), 1)
     centre, apex = (bounds[:, :3] - middle).astype(np.float32), apex - middle
     far, away = (centre**2).sum(axis=1), (apex**2).sum(axis=1)[:, None]
     slack = np.float32(6e-4)
