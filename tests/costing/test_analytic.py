@@ -33,7 +33,7 @@ def counted(architecture: Architecture, size: Size) -> Cost:
     return count(model, size, architecture.in_channels)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(architecture=architectures(), size=sizes())
 def test_formula_equals_count_and_blocks_are_placed_at_the_size_they_see(
     architecture: Architecture, size: Size

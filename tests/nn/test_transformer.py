@@ -1,0 +1,147 @@
+"""The lightweight transformer against one written here from docs/method.md, with a plain softmax."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hrnas.nn.transformer import LightweightTransformer, position_map
+
+EPS = 1e-5
+Weights = dict[str, Tensor]
+
+
+def plain_position_map(size: int) -> Tensor:
+    """Return (2, size, size): x, then y, each with mean 0 and population std 1 over the map."""
+    mean = (size - 1) / 2
+    std = math.sqrt(sum((step - mean) ** 2 for step in range(size)) / size)
+    maps = torch.empty(2, size, size, dtype=torch.float64)
+    for row in range(size):
+        for column in range(size):
+            maps[0, row, column] = (column - mean) / std
+            maps[1, row, column] = (row - mean) / std
+    return maps.float().double()  # the layer keeps it in single precision
+
+
+def plain_batch_norm(x: Tensor, weights: Weights, name: str, training: bool) -> Tensor:
+    if training:
+        mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+    else:
+        mean, var = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
+    scale, shift = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    normal = (x - mean[:, None, None]) / torch.sqrt(var[:, None, None] + EPS)
+    return normal * scale[:, None, None] + shift[:, None, None]
+
+
+def plain_layer_norm(x: Tensor, weights: Weights, name: str) -> Tensor:
+    mean, var = x.mean(-1, keepdim=True), x.var(-1, correction=0, keepdim=True)
+    return (x - mean) / torch.sqrt(var + EPS) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def plain_attention(queries: Tensor, memory: Tensor, weights: Weights, name: str, heads: int) -> Tensor:
+    width = memory.shape[-1]
+    to_query, to_key, to_value = weights[f"{name}.query_key_value"].split(width)
+    q, k, v = queries @ to_query.T, memory @ to_key.T, memory @ to_value.T
+    part = width // heads
+    mixed = []
+    for head in range(heads):
+        columns = slice(head * part, (head + 1) * part)
+        scores = q[..., columns] @ k[..., columns].transpose(-1, -2) / math.sqrt(part)
+        mixed.append(scores.softmax(-1) @ v[..., columns])
+    return torch.cat(mixed, dim=-1) @ weights[f"{name}.out.weight"].T
+
+
+def plain_feed_forward(x: Tensor, weights: Weights, name: str) -> Tensor:
+    return torch.relu(x @ weights[f"{name}.0.weight"].T) @ weights[f"{name}.3.weight"].T
+
+
+def plain_transformer(
+    x: Tensor, weights: Weights, *, size: int, heads: int, out_size: tuple[int, int], training: bool
+) -> Tensor:
+    batch = len(x)
+    small = F.interpolate(x, (size, size), mode="bilinear", align_corners=False)
+    placed = torch.cat([small, plain_position_map(size).expand(batch, 2, size, size)], dim=1)
+    projected = torch.einsum("nc,bchw->bnhw", weights["projector.weight"][:, :, 0, 0], placed)
+    tokens = plain_batch_norm(projected, weights, "token_norm", training).reshape(batch, -1, size * size)
+
+    attended = plain_attention(tokens, tokens, weights, "encoder.attention", heads)
+    encoded = plain_layer_norm(tokens + attended, weights, "encoder.norm1")
+    encoded = plain_layer_norm(
+        encoded + plain_feed_forward(encoded, weights, "encoder.feed_forward"), weights, "encoder.norm2"
+    )
+
+    queries = weights["queries"].expand(batch, -1, -1)
+    attended = plain_attention(queries, encoded, weights, "decoder.attention", heads)
+    decoded = plain_layer_norm(encoded + attended, weights, "decoder.norm1")  # residual from the encoder's output
+    decoded = plain_layer_norm(
+        decoded + plain_feed_forward(decoded, weights, "decoder.feed_forward"), weights, "decoder.norm2"
+    )
+
+    maps = decoded.reshape(batch, -1, size, size)
+    out = torch.einsum("cn,bnhw->bchw", weights["inverse_projector.weight"][:, :, 0, 0], maps)
+    out = plain_batch_norm(out, weights, "out_norm", training)
+    return F.interpolate(out, out_size, mode="bilinear", align_corners=False)
+
+
+def random_transformer(in_channels: int, out_channels: int, *, size: int, heads: int) -> LightweightTransformer:
+    torch.manual_seed(0)
+    transformer = LightweightTransformer(in_channels, out_channels, tokens=5, size=size, heads=heads, dropout=0.0)
+    for name, tensor in transformer.state_dict().items():
+        if "norm" in name and tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)
+    return transformer.double()
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize(
+    ("in_channels", "out_channels", "size", "heads", "out_size"),
+    [(6, 6, 8, 1, (11, 17)), (6, 9, 8, 2, (6, 9)), (3, 2, 4, 4, (5, 3))],
+)
+def test_equals_a_transformer_written_plainly(
+    in_channels: int, out_channels: int, size: int, heads: int, out_size: tuple[int, int], training: bool
+) -> None:
+    transformer = random_transformer(in_channels, out_channels, size=size, heads=heads).train(training)
+    weights = {name: tensor.clone() for name, tensor in transformer.state_dict().items()}
+    parameters = dict(transformer.named_parameters())
+    for name in parameters:
+        weights[name].requires_grad_()
+    x = torch.randn(3, in_channels, 11, 17, dtype=torch.float64)
+
+    found = transformer(x, out_size)
+    expected = plain_transformer(x, weights, size=size, heads=heads, out_size=out_size, training=training)
+    assert found.shape == (3, out_channels, *out_size)
+    assert relative(found, expected) <= 1e-10
+
+    direction = torch.randn_like(expected)
+    (found * direction).sum().backward()
+    (expected * direction).sum().backward()
+    for name, parameter in parameters.items():
+        assert relative(parameter.grad, weights[name].grad) <= 1e-10, name
+
+
+def test_dropout_acts_in_training_only() -> None:
+    torch.manual_seed(0)
+    transformer = LightweightTransformer(4, 4, tokens=6, size=4, heads=1, dropout=0.5)
+    x = torch.randn(2, 4, 8, 8)
+    assert not torch.allclose(transformer(x, (8, 8)), transformer(x, (8, 8)))
+    transformer.eval()
+    assert torch.equal(transformer(x, (8, 8)), transformer(x, (8, 8)))
+
+
+@pytest.mark.parametrize("size", [2, 5, 8])
+def test_position_map_is_standardised(size: int) -> None:
+    positions = position_map(size)
+    assert positions.shape == (1, 2, size, size)
+    torch.testing.assert_close(positions[0].double(), plain_position_map(size))
+    torch.testing.assert_close(positions.mean((2, 3)), torch.zeros(1, 2))
+    torch.testing.assert_close(positions.std((2, 3), correction=0), torch.ones(1, 2))
+
+
+def test_the_position_map_of_one_place_is_zero() -> None:
+    assert torch.equal(position_map(1), torch.zeros(1, 2, 1, 1))
