@@ -211,6 +211,16 @@ def test_packets_change_no_result(shape):
     np.testing.assert_array_equal(cast(crowd.solids, origins[mixed], directions[mixed]).solid, together.solid[mixed])
 
 
+def test_rays_that_follow_one_another_on_a_line():
+    """A packet stretched along its own direction: what lies behind most of its rays lies before the first."""
+    ball = make_solids(NONE, np.array([-5.0, 0, 0, -5, 0, 0, 0.1]), NONE)
+    starts = np.stack([np.linspace(-10, 10, PACKET), np.zeros(PACKET), np.zeros(PACKET)], 1)
+    hits = cast(ball, starts, np.array([[1.0, 0, 0]]).repeat(PACKET, 0))
+    before = starts[:, 0] < -5.1
+    assert (hits.solid == np.where(before, 0, -1)).all()
+    np.testing.assert_allclose(hits.distance[before], -5.1 - starts[before, 0], rtol=1e-4)
+
+
 def test_no_ray_and_no_solid():
     assert len(cast(BOX, np.zeros(3), np.empty((0, 3))).solid) == 0
     empty = make_solids(NONE, NONE, NONE)
