@@ -8,7 +8,7 @@ from markupsafe import Markup
 from hrnas.arch.budget import format_count
 from hrnas.reporting import svg
 
-WIDTH: Final = 520.0
+WIDTH: Final = 470.0
 LEFT: Final = 70.0
 RIGHT: Final = 118.0
 ROW: Final = 24.0

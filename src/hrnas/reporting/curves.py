@@ -12,13 +12,15 @@ from hrnas.reporting.panel import Panel
 from hrnas.reporting.record import RunRecord
 from hrnas.reporting.series import Axis, Point, linear_axis, log_axis, smooth
 
-WIDTH: Final = 520.0
+WIDTH: Final = 470.0
 LEFT: Final = 50.0
 RIGHT: Final = 14.0
 TOP: Final = 34.0
 FOOT: Final = 36.0
-PLOT_HEIGHT: Final = 168.0
+PLOT_HEIGHT: Final = 154.0
 MIN_POINTS_TO_SMOOTH: Final = 40
+MAX_TALL_CUTS: Final = 24
+"""Up to so many cuts are lines through the plot; more are ticks at its foot, so that the curves stay readable."""
 LOG_FROM_RATIO: Final = 8.0
 """An axis is logarithmic when its largest value is this many times its smallest."""
 
@@ -114,6 +116,7 @@ def _weight_panel(record: RunRecord, weights: list[Point], top: float) -> Panel:
 def _cut_marks(record: RunRecord, panel: Panel) -> list[Markup]:
     """One upright line a cut, the one to the budget stronger; at most one a pixel column."""
     marks: dict[int, Markup] = {}
+    few = len(record.cuts) <= MAX_TALL_CUTS
     for cut in record.cuts:
         x, _ = panel.at((cut.step, panel.y.low))
         what = f"step {cut.step}: {cut.removed:,} units cut ({cut.reason}), {format_count(cut.macs)} MACs left"
@@ -122,7 +125,7 @@ def _cut_marks(record: RunRecord, panel: Panel) -> list[Markup]:
             svg.element("title", what),
             x1=x,
             x2=x,
-            y1=panel.top,
+            y1=panel.top if few or cut.reason == "budget" else panel.top + panel.height - 7,
             y2=panel.top + panel.height,
             class_="curve cut" if cut.reason != "budget" else "curve cut final",
         )
@@ -146,4 +149,4 @@ def _finite(values: Iterable[float]) -> list[float]:
 
 
 def _short(value: float) -> str:
-    return f"{value:.3g}".replace("e-0", "e-")
+    return f"{value:.3g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.0e}".replace("e-0", "e-")

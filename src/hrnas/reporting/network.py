@@ -34,7 +34,7 @@ PITCH: Final = BOX_WIDTH + 7.0
 HEAD_WIDTH: Final = 176.0
 HEADER: Final = 30.0
 SLOT_GAP: Final = 6.0
-ROW_GAP: Final = 20.0
+ROW_GAP: Final = 26.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,10 @@ def glyph(state: BlockState, x: float, y: float) -> Markup:
     if state.is_empty:
         # An invisible area, so that the bare wire has a tooltip too.
         ghost = svg.rectangle(left, top, BOX_WIDTH, height, "ghost", radius=3)
-        return svg.element("g", title, ghost, svg.line(left, y, left + BOX_WIDTH, y, "skip"), class_="block emptied")
+        # A wire passes level; into a new branch it comes from above.
+        enter = f"M{svg.number(x)} {svg.number(top)}V" if state.place.role == "grow" else f"M{svg.number(left)} "
+        wire = svg.path(f"{enter}{svg.number(y)}H{svg.number(left + BOX_WIDTH)}", "skip")
+        return svg.element("g", title, ghost, wire, class_="block emptied")
     parts = [title, svg.rectangle(left, top, BOX_WIDTH, height, "box", radius=3)]
     at = top + PADDING
     for rank, (size, widest) in enumerate(state.widest.items()):
@@ -258,6 +261,6 @@ def _ends(architecture: Architecture, grid: _Grid) -> Markup:
         svg.element("g", svg.element("title", note), svg.rectangle(out + 12, top - 12, 16, 24, "plain", radius=3))
     )
     total = sum(feature.channels for feature in widths)
-    parts.append(svg.text(grid.head + 48, top + grid.box_height / 2 + 14, f"{total} channels", "tick"))
-    parts.append(svg.text(out + 33, top - 7, f"{head.outputs}", "tick"))
+    parts.append(svg.text(x - 26, top - grid.box_height / 2 - 5, f"{total} channels", "tick"))
+    parts.append(svg.text(out + 20, top + grid.box_height / 2 + 14, f"{head.outputs} outputs", "tick", "middle"))
     return Markup().join(parts)

@@ -45,15 +45,14 @@ def embed(pictures: Sequence[Picture]) -> dict[str, list[EmbeddedPicture]]:
 def _embed(picture: Picture) -> EmbeddedPicture:
     try:
         content = picture.path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            small = len(content) <= MAX_BYTES and image.width <= MAX_WIDTH
-            kind, image = ("png", image.copy()) if small else ("jpeg", image.convert("RGB"))
+        with Image.open(io.BytesIO(content)) as opened:
+            image = opened.convert("RGB")
     except (OSError, SyntaxError, ValueError):
         # A killed `predict` may leave half a file: the page says so in its place.
         return EmbeddedPicture(name=picture.name, uri=None, width=0, height=0)
-    if not small:
-        content, image = _shrink(image)
+    kind = "png"
+    if len(content) > MAX_BYTES or image.width > MAX_WIDTH:
+        kind, (content, image) = "jpeg", _shrink(image)
     uri = f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
     return EmbeddedPicture(name=picture.name, uri=uri, width=image.width, height=image.height)
 

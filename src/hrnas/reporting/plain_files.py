@@ -61,7 +61,7 @@ class Fields:
             raise self._wrong(key, value, "[height, width] in pixels")
         return (value[0], value[1])
 
-    def object(self, key: str) -> "Fields":
+    def mapping(self, key: str) -> "Fields":
         """Return the object under a key."""
         value = self._value(key)
         if not isinstance(value, dict):

@@ -139,6 +139,11 @@ class RunRecord:
     predictions: tuple[Picture, ...]
 
     @property
+    def name(self) -> str:
+        """The run directory's own name, as commands use it."""
+        return self.folder.resolve().name
+
+    @property
     def is_search(self) -> bool:
         """True for a run of `hrnas search`."""
         return self.verb == "search"
@@ -151,14 +156,16 @@ class RunRecord:
     @property
     def last_step(self) -> int:
         """The last step any record speaks of; 0 before the first."""
-        return max((point.step for point in (*self.train, *self.evaluations, *self.cuts)), default=0)
+        steps = [point.step for point in self.train] + [point.step for point in self.evaluations]
+        return max(steps + [cut.step for cut in self.cuts], default=0)
 
     @property
     def seconds(self) -> float | None:
         """Seconds the run took, over its resumes; None before the first record."""
         if self.result is not None:
             return self.result.seconds
-        return max((point.seconds for point in (*self.train, *self.evaluations)), default=None)
+        seconds = [point.seconds for point in self.train] + [point.seconds for point in self.evaluations]
+        return max(seconds, default=None)
 
     @property
     def supernet_cost(self) -> Cost | None:

@@ -78,14 +78,14 @@ def _tiles(record: RunRecord) -> list[tuple[str, str, str]]:
     found, supernet, budget = record.found_cost, record.supernet_cost, record.budget_macs
     height, width = record.input_size
     for score in scores:
-        tiles.append((f"miou, {score.split}", f"{score.miou:.3f}", f"{score.samples:,} samples"))
+        tiles.append((f"miou, {score.split}", format_miou(score.miou, 3), f"{score.samples:,} samples"))
     if not scores and record.evaluations:
         last = record.evaluations[-1]
-        tiles.append((f"miou, {last.split}", f"{last.miou:.3f}", f"at step {last.step:,}"))
+        tiles.append((f"miou, {last.split}", format_miou(last.miou, 3), f"at step {last.step:,}"))
     if found is not None:
-        share = f"{format_percent(found.macs / budget)} of the budget" if budget else f"at {height}×{width}"
+        share = f"{format_percent(found.macs / budget)} of the budget" if budget else f"{found.macs:,}"
         tiles.append((f"MACs at {height}×{width}", format_count(found.macs), share))
-        of = f"of {format_count(supernet.params)} in the supernet" if supernet else "all trained"
+        of = f"of {format_count(supernet.params)} in the supernet" if supernet else f"{found.params:,}"
         tiles.append(("parameters", format_count(found.params), of))
     return tiles
 
@@ -117,7 +117,7 @@ def _environment(record: RunRecord) -> list[tuple[str, str]]:
 
 def _commands(record: RunRecord) -> list[tuple[str, str]]:
     """Commands to reproduce and to go on, as (what it does, command)."""
-    run = shlex.quote(record.folder.resolve().name)
+    run = shlex.quote(record.name)
     commands = []
     if "command" in record.environment:
         commands.append(("made this run", record.environment["command"]))

@@ -43,7 +43,7 @@ def read_run(path: str | Path) -> RunRecord:
             f"{folder} holds no metrics.jsonl: the run had not begun to train. Run `hrnas resume {folder}` first."
         )
     config = read_yaml(folder / "config.yaml")
-    data = config.object("data") if config.has("data") else Fields(config.source, {})
+    data = config.mapping("data") if config.has("data") else Fields(config.source, {})
     result = _result(folder)
     cuts, supernet, latest = _cuts(folder)
     train, evaluations = _metrics(folder)
@@ -175,7 +175,7 @@ def _cuts(folder: Path) -> tuple[tuple[Cut, ...], Architecture | None, Architect
         cuts[again:], lines[again:] = [cut], [fields]
     if not lines:
         return (), None, None
-    first, last = (from_data(line.object("architecture").values, line.source) for line in (lines[0], lines[-1]))
+    first, last = (from_data(line.mapping("architecture").values, line.source) for line in (lines[0], lines[-1]))
     return tuple(cuts), first, last
 
 
@@ -191,8 +191,8 @@ def _result(folder: Path) -> Result | None:
     return Result(
         budget=_optional(fields, "budget", fields.text),
         budget_macs=_optional(fields, "budget_macs", fields.integer),
-        supernet=_cost(fields.object("supernet")) if fields.has("supernet") else None,
-        found=_cost(fields.object("found")),
+        supernet=_cost(fields.mapping("supernet")) if fields.has("supernet") else None,
+        found=_cost(fields.mapping("found")),
         input_size=fields.size("input_size"),
         steps=fields.integer("steps"),
         seconds=fields.number("seconds"),
@@ -204,7 +204,7 @@ def _scores(folder: Path, colors: Mapping[str, RGB]) -> Mapping[str, SplitScore]
     if not path.is_file():
         return {}
     fields = read_json(path)
-    return {split: _score(split, fields.object(split), colors) for split in _in_order(fields.values)}
+    return {split: _score(split, fields.mapping(split), colors) for split in _in_order(fields.values)}
 
 
 def _score(split: str, fields: Fields, colors: Mapping[str, RGB]) -> SplitScore:

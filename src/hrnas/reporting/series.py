@@ -47,16 +47,20 @@ def pieces(points: Sequence[Point]) -> list[list[Point]]:
 
 
 def smooth(points: Sequence[Point], window: int) -> list[Point]:
-    """Return the exponential running mean over about `window` points, without the bias of its start; gaps stay."""
-    keep = 1 - 1 / max(window, 1)
-    mean, weight = 0.0, 0.0
+    """Return the mean over `window` points around each, fewer at the ends, so that it does not lag; gaps stay."""
+    sums, counts = [0.0], [0]
+    for _, y in points:
+        finite = math.isfinite(y)
+        sums.append(sums[-1] + (y if finite else 0.0))
+        counts.append(counts[-1] + finite)
     smoothed = []
-    for x, y in points:
-        if math.isfinite(y):
-            mean, weight = keep * mean + (1 - keep) * y, keep * weight + (1 - keep)
-            smoothed.append((x, mean / weight))
-        else:
-            smoothed.append((x, math.nan))
+    for index, (x, y) in enumerate(points):
+        # The same reach to both sides, so that the mean of a straight line is that line; near the ends, where that
+        # would leave a single noisy point, at least a quarter of the window to the side that has it.
+        reach = max(min(window // 2, index, len(points) - 1 - index), window // 4)
+        low, high = max(index - reach, 0), min(index + reach + 1, len(points))
+        count = counts[high] - counts[low]
+        smoothed.append((x, (sums[high] - sums[low]) / count if math.isfinite(y) else math.nan))
     return smoothed
 
 
@@ -92,7 +96,8 @@ def linear_axis(low: float, high: float, count: int = 5, widen: bool = True) -> 
 
 def log_axis(low: float, high: float) -> Axis:
     """Return a logarithmic axis with ticks at 1, 2, 5 times powers of ten; both ends positive."""
-    low, high = low / 1.08, high * 1.08
+    room = max((high / low) ** 0.06, 1.02)
+    low, high = low / room, high * room
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = tuple(factor * 10.0**power for power in powers for factor in (1, 2, 5))
     inside = tuple(tick for tick in ticks if low <= tick <= high)

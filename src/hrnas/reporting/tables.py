@@ -41,28 +41,35 @@ class BlockTable:
     states: tuple[BlockState, ...]
 
 
-def format_miou(value: float | None) -> str:
-    """Return an accuracy with four decimals; a dash where there is none."""
-    return MISSING if value is None or not math.isfinite(value) else f"{value:.4f}"
+def format_miou(value: float | None, decimals: int = 4) -> str:
+    """Return an accuracy; a dash where there is none."""
+    return MISSING if value is None or not math.isfinite(value) else f"{value:.{decimals}f}"
 
 
 def format_percent(share: float | None) -> str:
-    """Return a share as per cent with three significant digits; below a tenth of a per cent, one decimal less."""
+    """Return a share as per cent: 862 %, 99.4 %, 0.052 %; a dash where there is none."""
     if share is None or not math.isfinite(share):
         return MISSING
-    return f"{100 * share:.1f} %"
+    per_cent = 100 * share
+    if per_cent >= 99.95:
+        text = f"{per_cent:.0f}"
+    else:
+        text = f"{per_cent:.1f}" if per_cent >= 0.1 or not per_cent else f"{per_cent:.2g}"
+    return f"{text}\N{NO-BREAK SPACE}%"
 
 
 def format_duration(seconds: float | None) -> str:
-    """Return a time as people say it: 48 s, 12 min 30 s, 1 h 05 min."""
+    """Return a time as people say it: 48 s, 2 min 30 s, 12 min, 1 h 05 min."""
     if seconds is None or not math.isfinite(seconds):
         return MISSING
     whole = round(seconds)
     if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+        text = f"{whole} s"
+    elif whole < 3600:
+        text = f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 and whole < 600 else "")
+    else:
+        text = f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def result_rows(record: RunRecord) -> list[ResultRow]:
@@ -157,7 +164,7 @@ def sentence(record: RunRecord) -> str:
             text += f", {format_percent(found.macs / budget)} of the budget"
     else:
         text = f"The training gave a network of {cost}"
-    scores = [f"miou {score.miou:.3f} on {score.split}" for score in record.scores.values()]
+    scores = [f"miou {format_miou(score.miou, 3)} on {score.split}" for score in record.scores.values()]
     if scores:
         text += f", that reaches {' and '.join(scores)}"
     return f"{text}, after {record.last_step or record.steps:,} steps{time}."

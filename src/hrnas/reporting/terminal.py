@@ -30,7 +30,7 @@ def _table(title: str) -> Table:
 
 
 def _result_table(record: RunRecord) -> Table:
-    table = _table(record.folder.name)
+    table = _table(record.name)
     table.add_column("")
     has_supernet = record.supernet_cost is not None
     if has_supernet:

@@ -1,0 +1,26 @@
+"""Run directories that the tests of this folder share; a test that changes one makes its own."""
+
+from pathlib import Path
+
+import pytest
+
+from hrnas.reporting.record import RunRecord
+from hrnas.reporting.run_directory import read_run
+from reporting.run_directories import write_run
+
+
+@pytest.fixture(scope="session")
+def search_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished search of hr-small; not to be changed."""
+    return write_run(tmp_path_factory.mktemp("runs") / "search")
+
+
+@pytest.fixture(scope="session")
+def search_record(search_run: Path) -> RunRecord:
+    return read_run(search_run)
+
+
+@pytest.fixture(scope="session")
+def train_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished training; not to be changed."""
+    return write_run(tmp_path_factory.mktemp("runs") / "train", verb="train")

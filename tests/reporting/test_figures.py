@@ -1,0 +1,218 @@
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from hrnas.arch.presets import HR, search_space
+from hrnas.costing.analytic import cost
+from hrnas.reporting.blocks import block_states, macs_by_place
+from hrnas.reporting.curves import loss_curve, macs_curve, miou_curve
+from hrnas.reporting.figures import draw_figures
+from hrnas.reporting.network import BAR_WIDTH, draw_network
+from hrnas.reporting.record import EvaluationPoint, RunRecord, TrainPoint
+from hrnas.reporting.run_directory import read_run
+from hrnas.reporting.svg import element
+from hrnas.reporting.tables import block_table
+
+SVG = "{http://www.w3.org/2000/svg}"
+SIZE = (180, 240)
+
+
+def parsed(drawing: str | None) -> ElementTree.Element:
+    """Read a drawing as XML; every coordinate in it must be finite."""
+    assert drawing is not None
+    assert "nan" not in drawing
+    assert "inf" not in drawing
+    return ElementTree.fromstring(drawing)
+
+
+def texts(root: ElementTree.Element) -> list[str]:
+    return ["".join(node.itertext()) for node in root.iter(f"{SVG}text")]
+
+
+def titles(root: ElementTree.Element) -> dict[str, list[str]]:
+    """The tooltips of blocks: name -> its other lines."""
+    lines = [(node.text or "").split("\n") for node in root.iter(f"{SVG}title")]
+    return {name: rest for name, *rest in lines if name.startswith(("stages.", "head."))}
+
+
+def with_classes(root: ElementTree.Element, *classes: str) -> list[ElementTree.Element]:
+    return [node for node in root.iter() if set(classes) <= set(node.get("class", "").split())]
+
+
+def with_losses(record: RunRecord, losses: list[float]) -> RunRecord:
+    points = [
+        TrainPoint(step=step, loss=loss, learning_rate=0.1, macs=5, seconds=1.0) for step, loss in enumerate(losses)
+    ]
+    return replace(record, train=tuple(points), steps=len(losses))
+
+
+def test_text_and_attributes_are_escaped() -> None:
+    node = ElementTree.fromstring(element("text", '<script>"&', class_='a"b<', text_anchor=None))
+    assert (node.text, node.attrib) == ('<script>"&', {"class": 'a"b<'})
+
+
+@pytest.mark.parametrize("name", ["loss", "miou", "macs", "network", "macs_by_stage", "macs_by_branch"])
+def test_every_figure_of_a_search_is_well_formed(search_record: RunRecord, name: str) -> None:
+    figure = getattr(draw_figures(search_record, block_table(search_record)), name)
+    assert parsed(figure).get("aria-label")
+
+
+def test_a_training_has_no_figure_of_shrinking(train_run: Path) -> None:
+    record = read_run(train_run)
+    figures = draw_figures(record, block_table(record))
+    assert figures.macs is None
+    assert len(with_classes(parsed(figures.macs_by_stage), "full")) == 0
+    parsed(figures.loss)
+
+
+def test_the_macs_curve_shows_budget_plan_weight_and_every_cut(search_record: RunRecord) -> None:
+    root = parsed(macs_curve(search_record))
+    found = texts(root)
+    assert {"MACs of the network", "planned", "cut", "Weight of the penalty"} <= set(found)
+    assert any(text.startswith("budget 118M") for text in found)
+    cuts = [node for node in with_classes(root, "curve", "cut") if node.find(f"{SVG}title") is not None]
+    assert len(cuts) == 2 * len(search_record.cuts)  # in both panels
+    assert len([node for node in cuts if "final" in node.get("class", "")]) == 2
+
+
+def test_thousands_of_points_stay_small_and_keep_the_spike(search_record: RunRecord) -> None:
+    losses = [1 + math.sin(step) / 10 for step in range(20_000)]
+    drawing = loss_curve(with_losses(search_record, losses))
+    assert len(drawing or "") < 60_000
+    losses[12_345] = 400.0
+    spiked = with_losses(search_record, losses)
+    faint = with_classes(parsed(loss_curve(spiked)), "faint")[0].get("d", "")
+    heights = [float(pair.split()[1]) for pair in re.split("[ML]", faint)[1:]]
+    assert max(heights) - min(heights) > 100  # the lone spike spans the plot
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [1.0],
+        [math.nan, 1.0],
+        [1.0, math.nan, 2.0],
+        [0.0, 0.0],
+        [1e-9, 1e9],
+        [-1.0, 2.0],
+        [math.inf, 1.0, -math.inf],
+        [5.0] * 100,
+    ],
+)
+def test_awkward_losses_are_drawn(search_record: RunRecord, losses: list[float]) -> None:
+    root = parsed(loss_curve(with_losses(search_record, losses)))
+    assert with_classes(root, "curve", "main")
+
+
+def test_a_gap_breaks_the_curve_and_a_lone_point_is_a_dot(search_record: RunRecord) -> None:
+    root = parsed(loss_curve(with_losses(search_record, [1.0, 2.0, math.nan, 1.5])))
+    assert [node.tag.removeprefix(SVG) for node in with_classes(root, "curve", "main")] == ["path", "circle"]
+
+
+def test_nothing_to_draw_gives_no_figure(search_record: RunRecord) -> None:
+    empty = replace(search_record, train=(), evaluations=())
+    assert loss_curve(empty) is None
+    assert loss_curve(with_losses(search_record, [math.nan])) is None
+    assert miou_curve(empty) is None
+    assert macs_curve(empty) is None
+
+
+def test_the_best_evaluation_is_marked(search_record: RunRecord) -> None:
+    points = [
+        EvaluationPoint(step=step, split="validation", miou=miou, pixel_accuracy=0.5, macs=1, seconds=1.0)
+        for step, miou in [(100, 0.2), (200, 0.31234), (300, math.nan), (400, 0.3)]
+    ]
+    found = texts(parsed(miou_curve(replace(search_record, evaluations=tuple(points)))))
+    assert "best 0.312" in found
+
+
+def test_a_search_before_its_first_cut_is_drawn(search_record: RunRecord) -> None:
+    early = replace(search_record, cuts=(), train=search_record.train[:1], result=None)
+    assert "cut" not in texts(parsed(macs_curve(early)))
+
+
+def test_the_drawing_shows_every_block_of_the_paper_space() -> None:
+    architecture = HR.supernet(19)
+    root = parsed(draw_network(architecture, block_states(architecture, architecture, SIZE), SIZE))
+    glyphs = with_classes(root, "block")
+    assert len(glyphs) == len(titles(root)) == 61
+    assert not with_classes(root, "emptied")
+    assert len(with_classes(root, "left", "tokens")) == 61
+    # 61 blocks of three kernel paths, all full.
+    bars = [node for size in range(3) for node in with_classes(root, "left", f"k{size}")]
+    assert len(bars) == 3 * 61
+    assert {float(node.get("width", 0)) for node in bars} == {BAR_WIDTH}
+
+
+def test_the_drawing_shows_what_survives_of_a_hand_made_network() -> None:
+    supernet = search_space("hr-small", "all").supernet(11)
+    blocks = dict(supernet.blocks())
+    thin, bare, only_tokens = "stages.3.branches.2.1", "stages.2.fusion.paths.1", "stages.1.branches.0.0"
+    changed = {
+        thin: replace(blocks[thin], kernels=((3, 48), (7, 192)), tokens=16),
+        bare: replace(blocks[bare], kernels=(), tokens=0, shift=True),
+        only_tokens: replace(blocks[only_tokens], kernels=(), tokens=5),
+    }
+    found = supernet.with_blocks(changed)
+    root = parsed(draw_network(found, block_states(found, supernet, SIZE), SIZE))
+    shown = titles(root)
+    assert shown[thin][1:-1] == ["3×3: 48/192", "5×5: 0/192", "7×7: 192/192", "tokens: 16/64"]
+    assert shown[bare][1:6] == ["3×3: 0/96", "5×5: 0/96", "7×7: 0/96", "tokens: 0/64", "emptied: the 1×1 skip is left"]
+    assert len(with_classes(root, "block")) == 30
+    (emptied,) = with_classes(root, "emptied")
+    assert (emptied.findtext(f"{SVG}title") or "").startswith(bare)
+    (glyph,) = [node for node in with_classes(root, "block") if (node.findtext(f"{SVG}title") or "").startswith(thin)]
+    filled = {node.get("class"): float(node.get("width", 0)) for node in with_classes(glyph, "left")}
+    assert filled == {"left k0": BAR_WIDTH / 4, "left k2": BAR_WIDTH, "left tokens": BAR_WIDTH / 4}
+    assert len(with_classes(glyph, "full")) == 4
+
+
+def test_no_two_glyphs_overlap_and_none_leaves_the_drawing() -> None:
+    for space in ("hr", "hr-small"):
+        architecture = search_space(space).supernet(19)
+        root = parsed(draw_network(architecture, block_states(architecture, architecture, SIZE), SIZE))
+        _, _, width, height = map(float, root.get("viewBox", "").split())
+        boxes = [
+            tuple(float(node.get(key, 0)) for key in ("x", "y", "width", "height"))
+            for node in with_classes(root, "box")
+        ]
+        for index, (x, y, wide, high) in enumerate(boxes):
+            assert x >= 0
+            assert y >= 0
+            assert x + wide <= width
+            assert y + high <= height
+            for other in boxes[:index]:
+                apart = abs(x - other[0]) >= wide or abs(y - other[1]) >= high
+                assert apart, (x, y, other)
+
+
+def test_a_network_without_head_and_one_of_a_single_branch_are_drawn() -> None:
+    backbone = HR.supernet(None)
+    parsed(draw_network(backbone, block_states(backbone, None, SIZE), SIZE))
+    one = replace(HR, stages=HR.stages[:1]).supernet(3)
+    parsed(draw_network(one, block_states(one, None, SIZE), SIZE))
+
+
+def test_without_a_supernet_a_bar_is_full_at_the_widest_path_per_channel() -> None:
+    supernet = search_space("hr-small").supernet(11)
+    name = "stages.1.branches.1.0"
+    block = dict(supernet.blocks())[name]
+    network = supernet.with_blocks({name: replace(block, kernels=((3, 12),))})
+    state = next(state for state in block_states(network, None, SIZE) if state.name == name)
+    assert state.widest == {3: 96, 5: 96, 7: 96}
+    assert state.widths == {3: 12, 5: 0, 7: 0}
+
+
+@pytest.mark.parametrize("space", ["hr", "hr-small"])
+def test_macs_by_stage_and_by_branch_add_up_to_the_whole(space: str) -> None:
+    architecture = search_space(space).supernet(19)
+    stages, branches = macs_by_place(architecture, SIZE)
+    assert sum(stages.values()) == sum(branches.values()) == cost(architecture, SIZE).macs
+    assert stages["stem"] == branches["stem"] > 0
+    # The stem by hand: two 3x3 convolutions of stride 2.
+    widths = [conv.out_channels for conv in architecture.stem]
+    assert stages["stem"] == 90 * 120 * 9 * 3 * widths[0] + 45 * 60 * 9 * widths[0] * widths[1]

@@ -1,0 +1,263 @@
+import html.parser
+import json
+import re
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from hrnas.arch.budget import format_count
+from hrnas.costing.analytic import block_cost, place_blocks
+from hrnas.errors import InputError
+from hrnas.reporting.pictures import MAX_BYTES, MAX_PICTURES, MAX_WIDTH, embed
+from hrnas.reporting.record import Picture, RunRecord
+from hrnas.reporting.report import render, write_report
+from hrnas.reporting.run_directory import read_run
+from hrnas.reporting.tables import format_duration, format_percent
+from reporting.run_directories import picture, write_run
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a & b", "[red]car", "x" * 80)
+
+
+class Page(html.parser.HTMLParser):
+    """Checks that tags nest, and collects text, sections, pictures and whatever would load something."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.sections: list[str] = []
+        self.sources: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "xlink:href")]
+        assert not [name for name in found if name.startswith("on")]
+        if tag == "section":
+            self.sections.append(found["id"] or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def report_of(run: Path) -> str:
+    return write_report(run).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page_text(search_record: RunRecord) -> str:
+    return render(search_record)
+
+
+def test_the_page_nests_and_has_its_sections_in_order(page_text: str) -> None:
+    page = Page(page_text)
+    assert page.sections == [
+        "result",
+        "curves",
+        "network",
+        "costs",
+        "classes",
+        "predictions",
+        "blocks",
+        "run",
+        "commands",
+    ]
+    for drawing in re.findall(r"<svg xmlns.*?</svg>", page_text, re.DOTALL):
+        ElementTree.fromstring(drawing)
+    assert len(re.findall(r"<svg xmlns", page_text)) == 6
+
+
+def test_nothing_is_loaded_and_nothing_runs(page_text: str) -> None:
+    page = Page(page_text)
+    assert page.sources
+    assert all(source.startswith("data:image/") for source in page.sources)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    links = set(re.findall(r"https?://[^\"' <)]*", page_text))
+    assert links == {"http://www.w3.org/2000/svg"}  # the name of SVG's namespace; nothing is fetched from it
+    assert "url(" not in page_text
+    assert "@import" not in page_text
+
+
+def test_the_page_has_the_numbers_of_the_files(search_run: Path, search_record: RunRecord, page_text: str) -> None:
+    text = Page(page_text).text
+    result = json.loads((search_run / "result.json").read_text())
+    evaluation = json.loads((search_run / "evaluation.json").read_text())
+    for side in ("supernet", "found"):
+        for count in ("macs", "params"):
+            assert f"{result[side][count]:,}" in text
+    for split in ("validation", "test"):
+        assert f"{evaluation[split]['miou']:.4f}" in text
+        assert f"{evaluation[split]['pixel_accuracy']:.4f}" in text
+        for item in evaluation[split]["classes"]:
+            assert item["name"] in text
+            assert item["iou"] is None or f"{item['iou']:.4f}" in text
+    assert "MACs at 180×240" in text
+    assert "FLOP" not in text
+    for command in (
+        "hrnas search camvid.yaml --run search --seed 7",
+        "hrnas evaluate search",
+        "hrnas predict search IMAGES",
+    ):
+        assert command in text
+    assert "hrnas resume" not in text
+    assert "torch 2.13.0" in text
+
+
+def test_the_block_table_has_every_surviving_channel(search_record: RunRecord, page_text: str) -> None:
+    assert search_record.architecture is not None
+    assert search_record.supernet is not None
+    rows = dict(re.findall(r"<tr[^>]*><th>((?:stages|head)\.[^<]*)</th>(.*?)</tr>", page_text, re.DOTALL))
+    full = dict(search_record.supernet.blocks())
+    placed = {item.name: item for item in place_blocks(search_record.architecture, search_record.input_size)}
+    assert list(rows) == [name for name, _ in search_record.architecture.blocks()]
+    for name, block in search_record.architecture.blocks():
+        cells = [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<td.*?</td>", rows[name], re.DOTALL)]
+        left = dict(block.kernels)
+        expected = [f"{left.get(size) or '–'}/{widest}" for size, widest in full[name].kernels]
+        assert cells[3:6] == expected
+        macs = block_cost(placed[name], search_record.architecture.token_size).macs
+        assert cells[6] == format_count(macs)
+
+
+def test_words_of_the_user_are_text(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a b;<i>", names=HOSTILE)
+    page = Page(report_of(run))
+    for name in HOSTILE:
+        assert " ".join(name.split()) in page.text
+    assert "script" not in page.tags
+    assert "i" not in page.tags
+    assert "hrnas evaluate 'a b;<i>'" in page.text
+
+
+def test_the_same_run_gives_the_same_bytes(search_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(search_run, tmp_path / "search")
+    first = write_report(run).read_bytes()
+    assert write_report(run).read_bytes() == first
+    assert sorted(path.name for path in run.glob("*report*")) == ["report.html"]
+    assert not list(run.glob(".report-*"))
+
+
+def test_a_run_that_was_stopped_gives_a_report(tmp_path: Path) -> None:
+    page = Page(report_of(write_run(tmp_path / "stopped", stop_at=430)))
+    assert page.sections == ["result", "curves", "network", "costs", "blocks", "run", "commands"]
+    assert "has come to step 430 of 1,000" in page.text
+    assert "hrnas resume stopped" in page.text
+    assert "miou (validation, during the run, step 400)" in page.text
+
+
+@pytest.mark.parametrize("lines", ["", '{"kind": "tra'])
+def test_a_run_without_optional_files_gives_a_report(search_run: Path, tmp_path: Path, lines: str) -> None:
+    run = tmp_path / "bare"
+    run.mkdir()
+    shutil.copy(search_run / "config.yaml", run)
+    (run / "metrics.jsonl").write_text(lines)
+    page = Page(report_of(run))
+    assert page.sections == ["result", "run", "commands"]
+
+
+def test_each_optional_file_may_be_missing(search_run: Path, tmp_path: Path) -> None:
+    for entry in search_run.iterdir():
+        if entry.name in ("config.yaml", "metrics.jsonl"):
+            continue
+        run = shutil.copytree(search_run, tmp_path / f"without {entry.name}")
+        shutil.rmtree(run / entry.name) if entry.is_dir() else (run / entry.name).unlink()
+        Page(render(read_run(run)))
+
+
+def test_a_train_run_has_no_search_parts(train_run: Path) -> None:
+    text = Page(render(read_run(train_run))).text
+    assert "The training gave a network of" in text
+    for word in ("Supernet", "planned", "penalty", "budget"):
+        assert word not in text
+
+
+def test_a_failed_report_leaves_the_old_one(search_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(search_run, tmp_path / "run")
+    before = write_report(run).read_bytes()
+    (run / "result.json").write_text("{")
+    with pytest.raises(InputError, match=r"result\.json"):
+        write_report(run)
+    assert (run / "report.html").read_bytes() == before
+    assert not list(run.glob(".report-*"))
+
+
+def test_pictures_are_few_and_bounded(tmp_path: Path) -> None:
+    for index in range(20):
+        picture(tmp_path / f"{index:02d}.png", seed=index)
+    noisy = tmp_path / "large.png"
+    picture(noisy, size=(1500, 900))
+    pictures = [Picture(split="validation", name=f"{index}", path=tmp_path / f"{index:02d}.png") for index in range(20)]
+    pictures += [Picture(split="test", name="large", path=noisy)]
+    (tmp_path / "half.png").write_bytes((tmp_path / "00.png").read_bytes()[:200])
+    pictures += [Picture(split="test", name="half", path=tmp_path / "half.png")]
+    chosen = embed(pictures)
+    assert [len(items) for items in chosen.values()] == [MAX_PICTURES - 2, 2]
+    assert [item.name for item in chosen["validation"]] == [str(2 * index) for index in range(10)]
+    large, half = chosen["test"]
+    assert large.width <= MAX_WIDTH
+    assert abs(large.width / large.height - 5) < 0.02
+    assert large.uri is not None
+    assert len(large.uri) < MAX_BYTES * 4 / 3 + 100
+    assert half.uri is None
+
+
+def test_a_picture_that_cannot_be_read_is_said(search_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(search_run, tmp_path / "run")
+    (run / "predictions" / "validation" / "street_000.png").write_bytes(b"")
+    assert "This picture cannot be read." in Page(report_of(run)).text
+
+
+def test_the_page_of_a_long_run_is_bounded(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "long", steps=8_000, logged=8_000, pictures=0)
+    assert len(report_of(run)) < 200_000
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (61, "1 min 1 s"),
+        (3599, "59 min"),
+        (3600, "1 h 00 min"),
+        (None, "–"),
+        (float("nan"), "–"),
+    ],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert format_duration(seconds).replace("\N{NO-BREAK SPACE}", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.994, "99.4 %"),
+        (1.0, "100 %"),
+        (8.62, "862 %"),
+        (0.00052, "0.052 %"),
+        (0.0, "0.0 %"),
+        (None, "–"),
+    ],
+)
+def test_shares(share: float | None, text: str) -> None:
+    assert format_percent(share).replace("\N{NO-BREAK SPACE}", " ") == text

@@ -1,0 +1,189 @@
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrnas.arch.file import read_architecture
+from hrnas.costing.analytic import cost
+from hrnas.errors import InputError
+from hrnas.reporting.record import RunRecord
+from hrnas.reporting.run_directory import read_run
+from reporting.run_directories import write_json, write_lines, write_run
+
+
+@pytest.fixture
+def run(search_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished search that a test may change."""
+    return Path(shutil.copytree(search_run, tmp_path / "run"))
+
+
+def train_line(step: float, **changed: Any) -> dict[str, Any]:
+    line = {"kind": "train", "step": step, "loss": 1.0, "learning_rate": 0.1, "macs": 5, "seconds": 1.0}
+    return {**line, **changed}
+
+
+def evaluation_line(step: int, miou: float) -> dict[str, Any]:
+    line = {"kind": "evaluation", "step": step, "split": "validation", "pixel_accuracy": 0.5, "macs": 5, "seconds": 2.0}
+    return {**line, "miou": miou}
+
+
+def test_everything_the_files_say_is_in_the_record(search_run: Path, search_record: RunRecord) -> None:
+    record = search_record
+    result = json.loads((search_run / "result.json").read_text())
+    lines = [json.loads(line) for line in (search_run / "metrics.jsonl").read_text().splitlines()]
+    cuts = [json.loads(line) for line in (search_run / "architectures.jsonl").read_text().splitlines()]
+    assert (record.verb, record.task, record.dataset, record.steps) == ("search", "segmentation", "camvid", 1000)
+    assert record.input_size == (180, 240)
+    assert record.architecture == read_architecture(search_run / "architecture.json")
+    assert record.supernet is not None
+    assert cost(record.supernet, (180, 240)).macs == result["supernet"]["macs"] == record.supernet_cost.macs  # type: ignore[union-attr]
+    assert record.found_cost.macs == result["found"]["macs"]  # type: ignore[union-attr]
+    assert record.budget_macs == result["budget_macs"]
+    assert [point.loss for point in record.train] == [line["loss"] for line in lines if line["kind"] == "train"]
+    assert [point.miou for point in record.evaluations] == [line["miou"] for line in lines if "miou" in line]
+    assert record.start is not None
+    assert [(cut.step, cut.macs, cut.removed) for cut in (record.start, *record.cuts)] == [
+        (cut["step"], cut["macs"], cut["removed"]) for cut in cuts
+    ]
+    assert list(record.scores) == ["validation", "test"]
+    assert record.scores["test"].samples == 233
+    assert record.scores["test"].classes[2].iou is None
+    assert record.scores["test"].classes[3].color == (128, 64, 128)
+    assert [picture.name for picture in record.predictions] == [f"street_{index:03d}" for index in range(4)]
+    assert record.environment["torch"] == "2.13.0"
+
+
+def test_a_train_run_has_no_search_parts(train_run: Path) -> None:
+    record = read_run(train_run)
+    assert not record.is_search
+    assert record.supernet is None
+    assert record.budget_macs is None
+    assert record.train[0].penalty is None
+    assert record.train[0].planned_macs is None
+
+
+def test_a_run_with_config_and_metrics_alone_is_read(run: Path) -> None:
+    for entry in list(run.iterdir()):
+        if entry.name not in ("config.yaml", "metrics.jsonl"):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    record = read_run(run)
+    assert record.architecture is None
+    assert not record.finished
+    assert record.seconds == 1103.0  # the last evaluation ended 3 s after the last step
+    assert record.budget_macs is not None  # the config's text says it
+
+
+def test_without_architecture_json_the_last_cut_is_the_network(run: Path) -> None:
+    expected = read_architecture(run / "architecture.json")
+    (run / "architecture.json").unlink()
+    assert read_run(run).architecture == expected
+
+
+def test_a_share_becomes_macs_once_the_supernet_is_known(run: Path) -> None:
+    (run / "result.json").unlink()
+    config = (run / "config.yaml").read_text()
+    budget = next(line for line in config.splitlines() if line.startswith("budget"))
+    (run / "config.yaml").write_text(config.replace(budget, "budget: 25%"))
+    record = read_run(run)
+    assert record.budget_macs == record.supernet_cost.macs // 4  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl"])
+def test_a_missing_file_is_named_with_the_remedy(run: Path, name: str) -> None:
+    (run / name).unlink()
+    with pytest.raises(InputError, match=rf"{name}.*(Give|Run)"):
+        read_run(run)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing is not a folder\. Give"):
+        read_run(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "environment.json", "architecture.json", "result.json", "evaluation.json"]
+)
+@pytest.mark.parametrize("text", ["{", "[1]", "\udc80"])
+def test_a_broken_file_is_named(run: Path, name: str, text: str) -> None:
+    (run / name).write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(InputError, match=name):
+        read_run(run)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "architectures.jsonl"])
+def test_a_half_written_last_line_is_skipped_and_any_other_is_an_error(run: Path, name: str) -> None:
+    whole = read_run(run)
+    text = (run / name).read_text()
+    (run / name).write_text(text + text.splitlines()[-1][:40])
+    assert read_run(run) == whole
+    (run / name).write_text(text + '{"kind": "tr\n')
+    with pytest.raises(InputError, match=rf"{name}, line {len(text.splitlines()) + 1} is not JSON"):
+        read_run(run)
+    (run / name).write_text('{"kind": "tr\n' + text)
+    with pytest.raises(InputError, match=rf"{name}, line 1 is not JSON"):
+        read_run(run)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (train_line(1, loss="low"), r"line 1: 'loss' is \"low\"; a number is needed"),
+        (train_line(1.5), r"line 1: 'step' is 1.5; a whole number is needed"),
+        (train_line(1, macs=True), r"line 1: 'macs' is true; a whole number is needed"),
+        ({"kind": "train", "step": 1}, r"line 1: 'loss' is missing"),
+    ],
+)
+def test_a_wrong_value_is_named(run: Path, line: dict[str, Any], message: str) -> None:
+    write_lines(run / "metrics.jsonl", [line])
+    with pytest.raises(InputError, match=message):
+        read_run(run)
+
+
+def test_null_and_nan_losses_are_nan(run: Path) -> None:
+    write_lines(run / "metrics.jsonl", [train_line(1, loss=None), train_line(2, loss=math.nan), train_line(3)])
+    assert [math.isnan(point.loss) for point in read_run(run).train] == [True, True, False]
+
+
+def test_after_a_resume_the_later_lines_win(run: Path) -> None:
+    first = [train_line(step, loss=9.0) for step in (10, 20, 30, 40)]
+    again = [train_line(20, loss=1.0), evaluation_line(20, 0.7), train_line(30, loss=1.0)]
+    write_lines(
+        run / "metrics.jsonl", [*first[:2], evaluation_line(20, 0.1), *first[2:], evaluation_line(40, 0.2), *again]
+    )
+    record = read_run(run)
+    # Step 40 was undone by the resume and has not been reached again.
+    assert [(point.step, point.loss) for point in record.train] == [(10, 9.0), (20, 1.0), (30, 1.0)]
+    assert [(point.step, point.miou) for point in record.evaluations] == [(20, 0.7)]
+
+
+def test_after_a_resume_the_later_cuts_win_but_two_cuts_may_share_a_step(run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "architectures.jsonl").read_text().splitlines()[:4]]
+    supernet, first, second, third = lines
+    first |= {"step": 10, "reason": "dead"}
+    second |= {"step": 20, "reason": "dead"}
+    third |= {"step": 20, "reason": "budget"}
+    write_lines(run / "architectures.jsonl", [supernet, first, second, third, second, third])
+    assert [(cut.step, cut.reason) for cut in read_run(run).cuts] == [(10, "dead"), (20, "dead"), (20, "budget")]
+    write_lines(run / "architectures.jsonl", [supernet, first, second, first])
+    assert [(cut.step, cut.reason) for cut in read_run(run).cuts] == [(10, "dead")]
+
+
+def test_class_colours_may_stand_in_the_evaluation(run: Path) -> None:
+    data = json.loads((run / "evaluation.json").read_text())
+    data["test"]["classes"][0]["color"] = [1, 2, 3]
+    write_json(run / "evaluation.json", data)
+    assert read_run(run).scores["test"].classes[0].color == (1, 2, 3)
+    data["test"]["classes"][0]["color"] = [1, 2, 300]
+    write_json(run / "evaluation.json", data)
+    with pytest.raises(InputError, match=r"evaluation\.json.*colour"):
+        read_run(run)
+
+
+def test_a_run_stopped_half_way_is_read(tmp_path: Path) -> None:
+    record = read_run(write_run(tmp_path / "stopped", stop_at=430))
+    assert not record.finished
+    assert record.last_step == 430
+    assert record.scores == {}
