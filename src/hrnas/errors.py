@@ -4,7 +4,8 @@ HrnasError                 exit code 2
 ├── InputError             bad data, option, file or run directory (also a ValueError)
 │   └── CheckpointError    a checkpoint or weights file that cannot be used
 ├── BudgetError            exit code 3: the budget cannot be met; carries the reachable range
-└── NonFiniteError         exit code 1: a loss term became nan or infinite
+├── NonFiniteError         exit code 1: a loss term became nan or infinite
+└── Interrupted            exit code 130: stopped by SIGINT or SIGTERM after writing a checkpoint
 """
 
 from collections.abc import Iterable
@@ -36,6 +37,12 @@ class NonFiniteError(HrnasError, ArithmeticError):
     """A loss term became nan or infinite; raised before the optimizer step."""
 
     exit_code = 1
+
+
+class Interrupted(HrnasError):  # noqa: N818 - not a fault
+    """The run was asked to stop; its checkpoint is written and `hrnas resume` goes on from it."""
+
+    exit_code = 130
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -15,13 +15,14 @@ from typing import Any, Final
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.file import fingerprint, read_architecture, to_json
 from hrnas.engine.records import write_json
 from hrnas.engine.training import TrainState
 from hrnas.errors import CheckpointError, InputError
+from hrnas.models.loading import load_weights
 
 FORMAT: Final = "hrnas-checkpoint"
 VERSION: Final = 1
@@ -138,21 +139,6 @@ def restore(checkpoint: Checkpoint, state: TrainState) -> dict[str, Any]:
         if name.startswith("extra.")
     }
     return {**checkpoint.state["extra"], **extra_tensors}
-
-
-def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str) -> None:
-    """Load a state dict strictly. Raises CheckpointError, naming the first tensor that differs, when it is another's."""
-    own = model.state_dict()
-    for name in sorted(own.keys() | weights.keys()):
-        got, needed = weights.get(name), own.get(name)
-        if got is None or needed is None or got.shape != needed.shape:
-            shown = "missing" if got is None else f"{tuple(got.shape)}"
-            wanted = "absent" if needed is None else f"{tuple(needed.shape)}"
-            raise CheckpointError(
-                f"{source}: tensor '{name}' is {shown}; this architecture needs it {wanted}. "
-                "Use the weights that were saved with the architecture."
-            )
-    model.load_state_dict(weights)
 
 
 def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:

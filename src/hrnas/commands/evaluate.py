@@ -1,0 +1,72 @@
+"""hrnas evaluate: the figures of a trained network over a whole split."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hrnas.commands.options import InputSize, default_workers
+from hrnas.commands.recorder import write_evaluation
+from hrnas.commands.run_directory import read_config
+from hrnas.commands.session import Session, open_session
+from hrnas.data.description import SPLITS, Split
+from hrnas.errors import InputError, did_you_mean
+from hrnas.models.loading import load
+from hrnas.models.network import Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Score a run's best network over a split; adds to RUN/evaluation.json.
+
+    run: the run directory.
+    split: validation, test or train.
+    data: another data description with the same classes; the run's own where left out. Nothing is then written.
+    batch_size: images at a time.
+    workers: processes that read; 0 reads in the main process.
+    device: auto, cpu, cuda, cuda:0, ...
+    """
+
+    run: str
+    split: str = "validation"
+    data: str | None = None
+    batch_size: int = 8
+    workers: int = default_workers()
+    device: str = "auto"
+
+
+def evaluate(options: EvaluateOptions) -> dict[str, Any]:
+    """Evaluate a run's network; return the figures with the cost. Raises InputError for a run or data not usable."""
+    split = find_split(options.split)
+    network, session = open_run(
+        Path(options.run), data=options.data, split=split, device=options.device, workers=options.workers
+    )
+    figures = session.evaluate(network, split, batch_size=options.batch_size)
+    if options.data is None:
+        write_evaluation(Path(options.run), figures, network.architecture, session, step=None)
+    return {"verb": "evaluate", "run": options.run, "metric": session.task.metric, **figures}
+
+
+def open_run(run: Path, *, data: str | None, split: Split | None, device: str, workers: int) -> tuple[Network, Session]:
+    """Return a run's best network, in evaluation mode on its device, and its session with `split` checked."""
+    _, config = read_config(run)
+    network = load(run)
+    session = open_session(
+        config["data"] if data is None else data,
+        input_size=InputSize.parse(config["input_size"]),
+        device=device,
+        workers=workers,
+        splits=(split,) if split else (),
+    )
+    assert network.architecture.head is not None
+    got, needed = session.task.num_outputs, network.architecture.head.outputs
+    if got != needed:
+        raise InputError(f"{data} has {got} classes; the network of {run} has {needed}. Give data with its classes.")
+    return network.to(session.device), session
+
+
+def find_split(name: str) -> Split:
+    """Return the split of that name. Raises InputError when unknown."""
+    for split in SPLITS:
+        if split == name:
+            return split
+    raise InputError(f"Unknown split '{name}'. {did_you_mean(name, SPLITS)}")

@@ -1,0 +1,94 @@
+"""Options that several verbs share, typed and checked when built."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from hrnas.data.transforms import AugmentOptions
+from hrnas.engine.optimization import OptimizerOptions
+from hrnas.errors import InputError
+
+
+class InputSize(NamedTuple):
+    """Height and width of the network's input in pixels; written 180x240."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+    @classmethod
+    def parse(cls, text: object) -> "InputSize":
+        """Return the size written as HEIGHTxWIDTH. Raises ValueError otherwise."""
+        match = re.fullmatch(r"(\d+)x(\d+)", str(text).strip())
+        if match is None or min(int(match[1]), int(match[2])) < 1:
+            raise ValueError(f"input size is '{text}'; write HEIGHTxWIDTH in pixels, as 180x240")
+        return cls(int(match[1]), int(match[2]))
+
+
+def default_workers() -> int:
+    """Return how many processes read data beside the one that computes."""
+    return min(8, max(1, (os.cpu_count() or 1) - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What search and train have in common.
+
+    run: the run directory; runs/ and a name made of the data set and the budget where left out.
+    overwrite: replace what the run directory holds.
+    input_size: of the network's input; images are resized to it. The first training image's size where left out.
+    steps: optimizer steps of the whole run; all schedules run in steps.
+    batch_size: images a step.
+    seed: of weights, order and augmentation.
+    workers: processes that read and augment; 0 reads in the main process.
+    device: auto, cpu, cuda, cuda:0, ...
+    optimizer: AdamW and its schedule.
+    augment: random views in training.
+    log_every: steps between two lines of metrics.jsonl.
+    evaluations: validations over the run, evenly spaced, the last at its end.
+    checkpoints: resumable checkpoints over the run, evenly spaced.
+    keep_checkpoints: how many of the last stay on disk.
+    calibration_batches: batches that make the batch-norm statistics anew before an evaluation.
+    """
+
+    run: str | None = None
+    overwrite: bool = False
+    input_size: InputSize | None = None
+    steps: int = 3000
+    batch_size: int = 16
+    seed: int = 0
+    workers: int = field(default_factory=default_workers)
+    device: str = "auto"
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    log_every: int = 10
+    evaluations: int = 10
+    checkpoints: int = 10
+    keep_checkpoints: int = 2
+    calibration_batches: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "evaluations", "keep_checkpoints", "calibration_batches"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed.")
+        for name in ("workers", "checkpoints", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it cannot be negative.")
+
+    @property
+    def evaluation_steps(self) -> set[int]:
+        """The steps after which the network is validated."""
+        return _evenly_spaced(self.evaluations, self.steps)
+
+    @property
+    def checkpoint_steps(self) -> set[int]:
+        """The steps after which a checkpoint is written."""
+        return _evenly_spaced(self.checkpoints, self.steps)
+
+
+def _evenly_spaced(count: int, steps: int) -> set[int]:
+    """Return `count` steps evenly spaced over 1..steps, the last included; fewer where they coincide."""
+    return {round(steps * (index + 1) / count) for index in range(count)} - {0}

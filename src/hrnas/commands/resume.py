@@ -1,0 +1,42 @@
+"""hrnas resume: go on with a run that was stopped, as if it never had been."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hrnas.commands.resolved import options_from
+from hrnas.commands.run_directory import read_config
+from hrnas.commands.search import SearchOptions, search
+from hrnas.commands.train import TrainOptions, train
+from hrnas.engine.checkpoint import list_checkpoints, read_checkpoint
+from hrnas.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """Go on with a run from its last checkpoint.
+
+    run: the run directory.
+    """
+
+    run: str
+
+
+def resume(options: ResumeOptions) -> dict[str, Any]:
+    """Continue a search or a training; return its result.
+
+    Without a checkpoint the run begins anew. Raises InputError when the run is finished or no run,
+    CheckpointError when its last checkpoint is damaged.
+    """
+    run = Path(options.run)
+    verb, config = read_config(run)
+    if (run / "result.json").is_file():
+        raise InputError(f"{run} is finished. Look at it with 'hrnas show {run}', or start another with --run.")
+    found = list_checkpoints(run / "checkpoints")
+    checkpoint = read_checkpoint(found[-1]) if found else None
+    overwrite = checkpoint is None
+    if verb == "search":
+        return search(replace(options_from(SearchOptions, config), run=str(run), overwrite=overwrite), checkpoint)
+    if verb == "train":
+        return train(replace(options_from(TrainOptions, config), run=str(run), overwrite=overwrite), checkpoint)
+    raise InputError(f"{run} was written by '{verb}', which cannot be resumed; search and train can.")

@@ -1,0 +1,111 @@
+"""What a verb needs around a network: the data set opened, the task, the device; and evaluation with them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hrnas.commands.options import InputSize
+from hrnas.data.description import DataDescription, Split, parse_description, read_description
+from hrnas.data.loading import Batch, evaluation_batches, train_batches
+from hrnas.data.opening import open_split
+from hrnas.data.transforms import AugmentOptions, normalize
+from hrnas.errors import InputError
+from hrnas.models.network import Network
+from hrnas.tasks import make_task
+from hrnas.tasks.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """An opened data set with its task, on a device.
+
+    input_size: (H, W) of the network's input, at which all costs are counted.
+    """
+
+    description: DataDescription
+    task: Task
+    input_size: InputSize
+    device: torch.device
+    workers: int
+
+    def train_batches(
+        self, *, batch_size: int, seed: int, first_step: int, num_steps: int, augment: AugmentOptions
+    ) -> Iterator[Batch]:
+        """Return the training batches of steps first_step..num_steps-1."""
+        return train_batches(
+            open_split(self.description, "train"),
+            batch_size=batch_size,
+            input_size=self.input_size,
+            seed=seed,
+            first_step=first_step,
+            num_steps=num_steps,
+            options=augment,
+            workers=self.workers,
+        )
+
+    def calibration_images(self, *, batch_size: int, num_batches: int, seed: int) -> Iterator[Tensor]:
+        """Yield normalised training images as evaluation sees them, always the same for a seed."""
+        batches = self.train_batches(
+            batch_size=batch_size, seed=seed, first_step=0, num_steps=num_batches, augment=AugmentOptions.none()
+        )
+        for batch in batches:
+            yield normalize(batch.images.to(self.device))
+
+    @torch.no_grad()
+    def evaluate(self, network: Network, split: Split, *, batch_size: int = 8) -> dict[str, Any]:
+        """Return the task's figures for a network in evaluation mode over a whole split, and the number of samples."""
+        dataset = open_split(self.description, split)
+        score = self.task.make_score()
+        for batch in evaluation_batches(
+            dataset, batch_size=batch_size, input_size=self.input_size, workers=self.workers
+        ):
+            score.update(network(normalize(batch.images.to(self.device))), batch.masks)
+        return {"split": split, "samples": len(dataset), "input_size": list(self.input_size), **score.result()}
+
+
+def open_session(
+    data: str | Mapping[str, Any], *, input_size: InputSize | None, device: str, workers: int, splits: tuple[Split, ...]
+) -> Session:
+    """Open a data set: a data.yaml, its folder, the name of a built-in set, or what a run's config.yaml holds.
+
+    splits: must be there and sound; they are checked by their headers. Raises InputError naming what is wrong.
+    """
+    if isinstance(data, Mapping):
+        description = parse_description(dict(data), where="data", folder=Path.cwd())
+    else:
+        description = read_description(data)
+    opened = {split: open_split(description, split) for split in splits}
+    if input_size is None:
+        height, width = next(iter(opened.values())).read(0).mask.shape
+        input_size = InputSize(height, width)
+    return Session(
+        description=description,
+        task=make_task(description.task, names=description.names, colors=description.colors),
+        input_size=input_size,
+        device=find_device(device),
+        workers=workers,
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device of that name; "auto" takes CUDA when there is one. Raises InputError when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        line = str(error).splitlines()[0]
+        raise InputError(f"Device '{name}' cannot be used ({line}). Use auto, cpu, cuda or cuda:N.") from None
+    return device
+
+
+def sized_run_name(description: DataDescription, suffix: str) -> Path:
+    """Return the default run directory: runs/ and the data set's name with a suffix."""
+    name = description.dataset or (description.path.name if description.path else "data")
+    return Path("runs") / "-".join(part for part in (name, suffix.replace("=", "-").replace("%", "pct")) if part)
+

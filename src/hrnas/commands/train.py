@@ -1,0 +1,140 @@
+"""hrnas train: train a given architecture, fresh or from weights."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hrnas.arch.architecture import Architecture
+from hrnas.arch.file import read_architecture
+from hrnas.commands.interruption import Interruption
+from hrnas.commands.options import TrainingOptions
+from hrnas.commands.progress import LoopProgress
+from hrnas.commands.recorder import Recorder
+from hrnas.commands.resolved import resolved_config
+from hrnas.commands.run_directory import create_run
+from hrnas.commands.session import open_session, sized_run_name
+from hrnas.costing.analytic import cost
+from hrnas.data.transforms import normalize
+from hrnas.engine.averages import Averages
+from hrnas.engine.checkpoint import Checkpoint, restore, save_checkpoint
+from hrnas.engine.optimization import learning_rate, make_optimizer
+from hrnas.engine.training import TrainState, train_step
+from hrnas.errors import InputError, Interrupted
+from hrnas.models.loading import load_weights, network_folder, read_weights
+from hrnas.models.network import Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(TrainingOptions):
+    """Train a given architecture; writes a run directory.
+
+    architecture: a run directory, a folder with architecture.json, or an architecture file.
+    data: a data.yaml, a folder that holds one, or the name of a built-in set (toycity).
+    weights: start from this run's or folder's model.safetensors; fresh weights where left out.
+    """
+
+    architecture: str
+    data: str | dict[str, Any]
+    weights: str | None = None
+
+
+def train(options: TrainOptions, checkpoint: Checkpoint | None = None) -> dict[str, Any]:
+    """Train a network, or go on from a checkpoint; return the result, which is also in RUN/result.json.
+
+    Raises InputError for data, options or files that cannot be used, before anything is written; Interrupted after
+    SIGINT or SIGTERM, with a checkpoint written.
+    """
+    session = open_session(
+        options.data,
+        input_size=options.input_size,
+        device=options.device,
+        workers=options.workers,
+        splits=("train", "validation"),
+    )
+    task, input_size = session.task, session.input_size
+    architecture = checkpoint.architecture if checkpoint else _architecture(options.architecture, task.num_outputs)
+    run = Path(options.run) if options.run else sized_run_name(session.description, architecture.name)
+    torch.manual_seed(options.seed)
+    model = Network(architecture)
+    if options.weights is not None and checkpoint is None:
+        load_weights(model, read_weights(network_folder(options.weights)), options.weights)
+    model.to(session.device, memory_format=torch.channels_last)
+    if checkpoint is None:
+        config = resolved_config(options, data=session.description.to_dict(), input_size=input_size)
+        create_run(run, verb="train", config=config, overwrite=options.overwrite)
+
+    state = TrainState(
+        model=model,
+        optimizer=make_optimizer(model, options.optimizer),
+        averages=Averages(model, options.batch_size),
+    )
+    recorder = Recorder(run=run, session=session, options=options)
+    if checkpoint is None:
+        recorder.begin(architecture, reason="given", units=0)
+    else:
+        recorder.resume(state.step, restore(checkpoint, state)["best"])
+
+    batches = session.train_batches(
+        batch_size=options.batch_size,
+        seed=options.seed,
+        first_step=state.step,
+        num_steps=options.steps,
+        augment=options.augment,
+    )
+    macs = cost(architecture, input_size).macs
+    progress = LoopProgress(verb="train", steps=options.steps, first_step=state.step, metric=task.metric)
+    with Interruption() as interruption, progress:
+        started = time.monotonic() - state.seconds
+        for batch in batches:
+            rate = learning_rate(
+                options.optimizer, step=state.step, steps=options.steps, batch_size=options.batch_size
+            )
+            images = normalize(batch.images.to(session.device))
+            loss = train_step(state, images, batch.targets.to(session.device), task.loss_terms, rate)
+            state.seconds = time.monotonic() - started
+            progress.update(state.step, loss=loss, macs=macs, budget_macs=None, units=None)
+            if state.step % options.log_every == 0 or state.step == options.steps:
+                recorder.train_line(state, loss=loss, rate=rate, macs=macs)
+            if state.step in options.evaluation_steps:
+                progress.score(state.step, recorder.validate(state, has_final_shape=True))
+                state.seconds = time.monotonic() - started
+            if state.step in options.checkpoint_steps or interruption.is_wanted:
+                extra = {"best": recorder.best}
+                save_checkpoint(run / "checkpoints", state, extra=extra, keep_last=options.keep_checkpoints)
+            if interruption.is_wanted and state.step < options.steps:
+                raise Interrupted(f"Stopped after step {state.step}; continue with 'hrnas resume {run}'.")
+
+    price = cost(architecture, input_size)
+    return recorder.finish(
+        {
+            "verb": "train",
+            "run": str(run),
+            "task": session.description.task,
+            "budget": None,
+            "budget_macs": None,
+            "supernet": None,
+            "found": {"macs": price.macs, "params": price.params},
+            "input_size": list(input_size),
+            "steps": options.steps,
+            "seconds": round(state.seconds, 1),
+            "metric": task.metric,
+            f"validation_{task.metric}": recorder.best,
+        }
+    )
+
+
+def _architecture(given: str, num_outputs: int) -> Architecture:
+    """Return the architecture a path means, with a head for this many outputs."""
+    path = Path(given)
+    if path.is_dir():
+        path = path / "best" / "architecture.json" if (path / "best").is_dir() else path / "architecture.json"
+    architecture = read_architecture(path)
+    if architecture.head is None:
+        raise InputError(f"{path} describes a backbone without head; give the architecture of a whole network.")
+    if architecture.head.outputs != num_outputs:
+        # The head's last convolution is the data's; everything before it is the architecture's.
+        architecture = replace(architecture, head=replace(architecture.head, outputs=num_outputs))
+    return architecture
