@@ -29,7 +29,7 @@ class ToyCity:
     """Rendered street scenes with a class for every pixel; nothing is downloaded.
 
     Sample i of a split is a function of the seed, the split, i and the size alone. The constructor reads the split from
-    the cache, or renders it, which takes about 25 ms an image of 96x128 on one core.
+    the cache, or renders it, which takes about 27 ms an image of 96x128 on one core.
 
     split: "train", "validation" or "test", which share no world.
     size: height and width in pixels. The same sample of two sizes shows the same world from the same place.

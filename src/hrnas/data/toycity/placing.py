@@ -167,7 +167,7 @@ class _Placing:
         random = self.random
         town = random.random()  # 0 a village, 1 a city
         for side in (-1, 1):
-            setback = random.choice((0.0, random.uniform(1.0, 9.0) * (1.2 - town)))
+            setback = 0.0 if random.random() < 0.35 else random.uniform(1.0, 11.0) * (1.3 - town)
             density = random.uniform(0.25, 1.0) if town < 0.5 else random.uniform(0.7, 1.0)
             along = random.uniform(-12, -4)
             palette = random.sample(_BRICKS, 4)
@@ -328,7 +328,7 @@ class _Placing:
     def people(self) -> None:
         """People on the pavements, alone and in groups, some on the road; cyclists along the kerb."""
         random, street = self.random, self.street
-        for _ in range(random.choice((0, 1, 1, 2, 3, 3))):
+        for _ in range(random.choice((0, 1, 2, 2, 3, 4))):
             side = random.choice((-1, 1))
             along = 3.6 + random.expovariate(1 / 9)
             turn = random.choice((0.0, math.pi)) if random.random() < 0.8 else random.uniform(0, 2 * math.pi)

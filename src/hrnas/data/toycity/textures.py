@@ -33,7 +33,8 @@ def _noise() -> tuple[F32, F32]:
 
 
 def _look_up(tile: F32, u: NDArray[np.floating], v: NDArray[np.floating]) -> F32:
-    found: F32 = tile[np.floor(u).astype(np.int64) & (_TILE - 1), np.floor(v).astype(np.int64) & (_TILE - 1)]
+    row, column = np.floor(u).astype(np.int32) & (_TILE - 1), np.floor(v).astype(np.int32) & (_TILE - 1)
+    found: F32 = tile.take(row * _TILE + column)
     return found
 
 
