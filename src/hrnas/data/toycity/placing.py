@@ -245,16 +245,18 @@ class _Placing:
     def _vehicle(self, along: float, left: float, turn: float, kind: str) -> None:
         random = self.random
         length, width, height = (v * random.uniform(0.94, 1.07) for v in CAR_SIZES[kind])
-        third = length / 3
-        discs = [(along + i * third * math.cos(turn), left + i * third * math.sin(turn)) for i in (-1, 0, 1)]
-        if not all(self.free(a, b, width / 2 + 0.15) for a, b in discs):
+        # A row of discs that overlap covers its rectangle up to the corners.
+        steps = math.ceil((length - width) / (0.6 * width))
+        reaches = [(i / steps - 0.5) * (length - width) for i in range(steps + 1)]
+        discs = [(along + reach * math.cos(turn), left + reach * math.sin(turn)) for reach in reaches]
+        if not all(self.free(a, b, 0.6 * width) for a, b in discs):
             return
         # None right before the lens, where it would be all there is to see.
         if abs(left - self.taken[0][1]) < 2.2 and along - length / 2 < 5:
             return
         colours = (_vary(random, random.choice(_PAINTS), 0.15), _vary(random, random.choice(_PAINTS), 0.15))
         self.add("car", kind, along, left, turn, (length, width, height), colours)
-        self.taken += [(a, b, width / 2) for a, b in discs]
+        self.taken += [(a, b, 0.58 * width) for a, b in discs]
 
     def posts_and_trees(self) -> None:
         """Lamps in a row, signs, traffic lights and bollards at the kerb, trees at the kerb and in the gardens."""
