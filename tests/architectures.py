@@ -32,7 +32,8 @@ def random_architecture(random: Random, *, min_width: int = 1, max_width: int = 
     widths = [stem[-1].out_channels]
     stages = []
     for _ in range(random.choice((1, 2, 2, 3))):
-        num_fused = len(widths)
+        num_in = len(widths)
+        num_fused = num_in - 1 if num_in > 1 and random.random() < 0.15 else num_in
         num_out = min(4, num_fused + random.choice((0, 1, 1, 2)))
         fused = [width() for _ in range(num_fused)]
         paths = tuple(
@@ -40,9 +41,9 @@ def random_architecture(random: Random, *, min_width: int = 1, max_width: int = 
                 source=source, target=target, block=block(widths[source], fused[target], 2 if target > source else 1)
             )
             for target in range(num_fused)
-            for source in range(num_fused)
-            # Paths to a neighbour may be missing; the one from a branch to itself stays.
-            if source == target or (abs(source - target) == 1 and random.random() < 0.8)
+            for source in range(num_in)
+            # Paths to a neighbour may be missing; those from a branch to itself and from one that ends here stay.
+            if source == target or (abs(source - target) == 1 and (source == num_fused or random.random() < 0.8))
         )
         grow = []
         while len(fused) < num_out:
