@@ -141,6 +141,16 @@ def smallest_network(architecture: Architecture) -> Architecture:
     )
 
 
+def uniform_network(architecture: Architecture, share: float) -> Architecture:
+    """Return the network with the same share of every kernel path's channels left, at least one in each."""
+    return architecture.with_blocks(
+        {
+            name: replace(block, kernels=tuple((size, max(1, round(share * width))) for size, width in block.kernels))
+            for name, block in architecture.blocks()
+        }
+    )
+
+
 def _least_important_first(importance: Tensor, macs: Tensor) -> list[int]:
     """Return all unit indices by importance per MAC, ascending; equals in the order of the units."""
     order: list[int] = (importance.double() / macs.to(importance.device)).sort(stable=True).indices.tolist()

@@ -1,0 +1,233 @@
+"""The command line: a dict of verbs, each a function from typed options to a result.
+
+Exit codes: 0, 1 a run that failed, 2 bad input, 3 budget not satisfiable, 130 interrupted with a checkpoint written.
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from importlib.resources import files
+from typing import Any, Final
+
+import rich
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from hrnas.errors import HrnasError, InputError, did_you_mean
+from hrnas.version import VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """A verb: what it does in a line, and the names of its positional arguments. Its module bears its name.
+
+    recipes: its defaults come from a recipe. many: its last positional takes any number of values.
+    """
+
+    summary: str
+    positionals: tuple[str, ...]
+    recipes: bool = False
+    many: bool = False
+
+
+VERBS: Final[dict[str, Verb]] = {
+    "check": Verb(summary="examine a data set before a search", positionals=("data",)),
+    "plan": Verb(summary="show what a search would cost, without training", positionals=("data",), recipes=True),
+    "search": Verb(summary="search and train a network under a budget", positionals=("data",), recipes=True),
+    "train": Verb(
+        summary="train a given architecture, fresh or from weights",
+        positionals=("architecture", "data"),
+        recipes=True,
+    ),
+    "evaluate": Verb(summary="score a run's network over a split", positionals=("run",)),
+    "predict": Verb(summary="predict and draw images", positionals=("run", "images"), many=True),
+    "report": Verb(summary="write a run's report.html", positionals=("run",)),
+    "show": Verb(summary="show a run on the terminal", positionals=("run",)),
+    "resume": Verb(summary="go on with a run that was stopped", positionals=("run",)),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    words = [word for word in words if word != "--json"]
+    if as_json:
+        rich.reconfigure(stderr=True)
+    try:
+        if not words or words[0] in ("-h", "--help"):
+            print(_help())
+            return 0
+        if words[0] == "--version":
+            print(f"hrnas {VERSION}")
+            return 0
+        result = run_verb(words[0], words[1:])
+    except HrnasError as error:
+        print(f"hrnas: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("hrnas: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if as_json:
+        print(json.dumps(result))
+    return 0
+
+
+def run_verb(name: str, words: Sequence[str]) -> Mapping[str, Any]:
+    """Parse the words after a verb and run it; return its result. Raises HrnasError for whatever the user can mend."""
+    if name not in VERBS:
+        raise InputError(f"Unknown verb '{name}'. {did_you_mean(name, VERBS)}")
+    prepare_process()
+    module = importlib.import_module(f"hrnas.commands.{name}")
+    kind = getattr(module, f"{name.capitalize()}Options")
+    options = parse_options(name, VERBS[name], kind, words)
+    result: Mapping[str, Any] = getattr(module, name)(options)
+    if name in ("search", "train", "resume"):
+        _close_run(result)
+    return result
+
+
+def prepare_process() -> None:
+    """Set what torch reads when it loads, and the allocator, before either is used.
+
+    oneDNN compiles a convolution for every shape and keeps 1,024 of them by default; a network of ragged widths has
+    more, and would compile them again in every step. glibc gives large blocks back to the kernel at once and takes them
+    again, page fault by page fault: a fifth of a training step. OpenMP's threads spin while they wait for each other; on
+    a machine that does anything else, our own data loading included, that makes steps several times slower.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32768")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if sys.platform == "linux":
+        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of mallopt(3)
+        try:
+            libc = ctypes.CDLL("libc.so.6")
+            libc.mallopt(mmap_threshold, 32 << 20)
+            libc.mallopt(trim_threshold, 2**31 - 1)
+        except (OSError, AttributeError):
+            return  # another C library, with rules of its own
+
+
+def parse_options(name: str, verb: Verb, kind: type[Any], words: Sequence[str]) -> Any:
+    """Return the options dataclass that the words mean, over the recipe's values, over the defaults."""
+    words = [_underscored(word) for word in words]
+    given = _parse(_parser(name, verb, kind), name, words)
+    if verb.recipes:
+        from hrnas.commands.recipes import recipe_values
+
+        chosen = recipe_values(given.recipe, given.data, kind)
+        if chosen:
+            parser = _parser(name, verb, kind)
+            parser.set_defaults(chosen)
+            given = _parse(parser, name, words)
+    try:
+        values = vars(_parser(name, verb, kind).instantiate(given))
+        return kind(**{field.name: values[field.name] for field in fields(kind)})
+    except ValueError as error:
+        raise InputError(" ".join(str(error).split())) from None
+
+
+def _parser(name: str, verb: Verb, kind: type[Any]) -> ArgumentParser:
+    from hrnas.commands import resolved  # noqa: F401 - makes InputSize known to the parser
+
+    parser = ArgumentParser(prog=f"hrnas {name}", description=(kind.__doc__ or "").split("\n")[0], exit_on_error=False)
+    parser.add_argument("--config", action="config", help="a config.yaml, of a run or your own")
+    if verb.recipes:
+        parser.add_argument("--recipe", type=str | None, default=None, help="defaults: a recipe's name or a YAML file")
+    by_name = {field.name: field for field in fields(kind)}
+    for position, positional in enumerate(verb.positionals):
+        field = by_name[positional]
+        many = verb.many and position == len(verb.positionals) - 1
+        count = {"nargs": "*"} if many else {}
+        parser.add_argument(positional, type=str if many else field.type, **count)
+    parser.add_class_arguments(kind, None, skip=set(verb.positionals))
+    descriptions = _field_descriptions(kind)
+    for action in parser._actions:
+        if action.dest in descriptions:
+            action.help = descriptions[action.dest]
+    return parser
+
+
+def _parse(parser: ArgumentParser, name: str, words: Sequence[str]) -> Namespace:
+    try:
+        return parser.parse_args(list(words))
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise InputError(_plain_error(parser, name, words, " ".join(str(error).split()))) from None
+
+
+def _plain_error(parser: ArgumentParser, name: str, words: Sequence[str], text: str) -> str:
+    """Return the parser's complaint in one line that says what is needed."""
+    known = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+    for word in words:
+        option = word.split("=")[0]
+        if option.startswith("--") and option not in known:
+            return f"Unknown option '{option}' of hrnas {name}. {did_you_mean(option, known)}"
+    return f"{text} (see 'hrnas {name} --help')"
+
+
+def _field_descriptions(kind: type[Any]) -> dict[str, str]:
+    """Return the line a dataclass's docstring has for each of its fields, bases and nested options included."""
+    found: dict[str, str] = {}
+    for owner in reversed(kind.__mro__[:-1]):
+        names: list[str] = []
+        for line in (owner.__doc__ or "").splitlines():
+            head, colon, text = line.strip().partition(": ")
+            if colon and all(part.isidentifier() for part in head.split(", ")):
+                names = head.split(", ")
+                found |= dict.fromkeys(names, text.strip())
+            elif names and line.strip():
+                for name in names:
+                    found[name] += f" {line.strip()}"
+            else:
+                names = []
+    for field in fields(kind):
+        if field.default_factory is not MISSING and hasattr(field.default_factory, "__dataclass_fields__"):
+            inner = _field_descriptions(field.default_factory)
+            found |= {f"{field.name}.{name}": text for name, text in inner.items()}
+    return found
+
+
+def _underscored(word: str) -> str:
+    """Let options be written with hyphens: --batch-size is --batch_size."""
+    if not word.startswith("--"):
+        return word
+    option, equals, value = word.partition("=")
+    return f"--{option[2:].replace('-', '_')}{equals}{value}"
+
+
+def _close_run(result: Mapping[str, Any]) -> None:
+    """Write the report of a finished run and show its tables."""
+    from pathlib import Path
+
+    from hrnas.reporting.report import write_report
+    from hrnas.reporting.run_directory import read_run
+    from hrnas.reporting.terminal import summary_tables
+
+    run = Path(result["run"])
+    rich.print(summary_tables(read_run(run))[0])
+    rich.print(f"Network: {run / 'best'}\nReport:  {write_report(run)}")
+
+
+def _help() -> str:
+    width = max(len(name) for name in VERBS)
+    lines = [
+        "hrnas: search and train a high-resolution network for your images under a budget",
+        "",
+        "  hrnas VERB ... [--json]     --json prints the result as one JSON object, last, on standard output",
+        "",
+        *(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()),
+        "",
+        "'hrnas VERB --help' shows a verb's options. Recipes: " + ", ".join(known_recipes()) + ".",
+    ]
+    return "\n".join(lines)
+
+
+def known_recipes() -> list[str]:
+    """Return the names of the recipes that come with hrnas."""
+    folder = files("hrnas") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))

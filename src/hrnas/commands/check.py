@@ -1,0 +1,99 @@
+"""hrnas check: the data doctor's findings as tables and a contact sheet."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rich
+from rich.progress import Progress
+from rich.table import Table
+
+from hrnas.data.description import read_description
+from hrnas.data.doctor import Examination, examine
+from hrnas.data.sheet import contact_sheet
+from hrnas.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """Examine a data set before a search: label values, void, sizes, class balance, broken and repeated files.
+
+    data: a data.yaml, a folder that holds one, or the name of a built-in set (toycity).
+    limit: read only so many pairs of each split; all where left out.
+    sheet: where to write the contact sheet, a PNG; 'none' writes none.
+    """
+
+    data: str
+    limit: int | None = None
+    sheet: str = "contact-sheet.png"
+
+
+def check(options: CheckOptions) -> dict[str, Any]:
+    """Examine and show; return what was found. Raises InputError, after showing all, when a search could not start."""
+    description = read_description(options.data)
+    with Progress(console=rich.get_console(), transient=True, disable=not rich.get_console().is_terminal) as progress:
+        bars = {split: progress.add_task(split, total=None) for split in description.split_names}
+        examination = examine(
+            description,
+            options.limit,
+            lambda split, done, total: progress.update(bars[split], completed=done, total=total),
+        )
+    sheet = None
+    if options.sheet != "none":
+        sheet = str(contact_sheet(description, Path(options.sheet)))
+    for table in _tables(examination):
+        rich.print(table)
+    for line in examination.warnings:
+        rich.print(f"[yellow]warning[/] {line}")
+    for line in examination.problems:
+        rich.print(f"[red]problem[/] {line}")
+    rich.print(f"Contact sheet: {sheet}" if sheet else "No contact sheet was written.")
+    if examination.problems:
+        count = len(examination.problems)
+        raise InputError(
+            f"{options.data} has {count} problem{'s' * (count > 1)} that would stop a search; the first: "
+            f"{examination.problems[0]}"
+        )
+    return {
+        "verb": "check",
+        "data": options.data,
+        "contact_sheet": sheet,
+        "problems": list(examination.problems),
+        "warnings": list(examination.warnings),
+        "splits": {
+            found.split: {
+                "pairs": found.num_pairs,
+                "sizes": {f"{height}x{width}": count for (height, width), count in found.sizes.items()},
+                "ignored_share": found.ignored_share,
+                "class_shares": dict(zip(examination.names, found.class_shares, strict=True)),
+            }
+            for found in examination.splits
+            if found.fault is None
+        },
+    }
+
+
+def _tables(examination: Examination) -> Iterator[Table]:
+    readable = [found for found in examination.splits if found.fault is None and found.num_read]
+    splits = Table(title="Splits", title_justify="left")
+    for column in ("split", "pairs", "read", "sizes (H x W)", "void"):
+        splits.add_column(column, justify="left" if column in ("split", "sizes (H x W)") else "right")
+    for found in readable:
+        most = sorted(found.sizes.items(), key=lambda item: -item[1])
+        shown = ", ".join(f"{height}x{width} ({count})" for (height, width), count in most[:3])
+        more = f", {len(most) - 3} more" if len(most) > 3 else ""
+        splits.add_row(
+            found.split, str(found.num_pairs), str(found.num_read), shown + more, f"{found.ignored_share:.1%}"
+        )
+    yield splits
+    classes = Table(title="Share of pixels by class", title_justify="left")
+    classes.add_column("class")
+    for found in readable:
+        classes.add_column(found.split, justify="right")
+    for index, name in enumerate(examination.names):
+        red, green, blue = examination.colors[index]
+        mark = f"[rgb({red},{green},{blue})]■[/]"
+        classes.add_row(f"{mark} {name}", *(f"{found.class_shares[index]:.2%}" for found in readable))
+    yield classes
+

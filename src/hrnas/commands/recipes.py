@@ -1,0 +1,51 @@
+"""Recipes: a YAML of defaults for one data set; nothing inherits, the options on the command line come over it."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hrnas.data.description import read_description
+from hrnas.errors import InputError, did_you_mean
+
+
+def recipe_values(recipe: str | None, data: str | Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """Return the option values of a recipe that `kind` has.
+
+    recipe: a recipe's name or a YAML file; where left out, the one named like the known data set, if there is one.
+    Raises InputError for an unknown or unreadable recipe, or a value that no verb has.
+    """
+    folder = files("hrnas") / "recipes"
+    known = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    if recipe is None:
+        dataset = data.get("dataset") if isinstance(data, Mapping) else read_description(data).dataset
+        if dataset not in known:
+            return {}
+        recipe = str(dataset)
+    if recipe in known:
+        text, source = (folder / f"{recipe}.yaml").read_text(encoding="utf-8"), f"recipe {recipe}"
+    elif Path(recipe).is_file():
+        text, source = Path(recipe).read_text(encoding="utf-8"), recipe
+    else:
+        raise InputError(f"Unknown recipe '{recipe}'. {did_you_mean(recipe, known)}")
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{source} is not YAML ({' '.join(str(error).split())}). Mend that line.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{source} is {type(values).__name__}; a recipe maps options to values.")
+    names = {field.name for field in fields(kind)}
+    return _flat({name: value for name, value in values.items() if name in names})
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
