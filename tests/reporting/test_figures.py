@@ -199,7 +199,7 @@ def test_a_network_without_head_and_one_of_a_single_branch_are_drawn() -> None:
 
 def test_without_a_supernet_a_bar_is_full_at_the_widest_path_per_channel() -> None:
     supernet = search_space("hr-small").supernet(11)
-    name = "stages.1.branches.1.0"
+    name = "stages.2.fusion.paths.1"  # 24 to 12 channels
     block = dict(supernet.blocks())[name]
     network = supernet.with_blocks({name: replace(block, kernels=((3, 12),))})
     state = next(state for state in block_states(network, None, SIZE) if state.name == name)

@@ -49,6 +49,8 @@ def test_everything_the_files_say_is_in_the_record(search_run: Path, search_reco
         (cut["step"], cut["macs"], cut["removed"]) for cut in cuts
     ]
     assert list(record.scores) == ["validation", "test"]
+    test = json.loads((search_run / "evaluation.json").read_text())["test"]
+    assert (record.scores["test"].miou, record.scores["test"].pixel_accuracy) == (test["miou"], test["pixel_accuracy"])
     assert record.scores["test"].samples == 233
     assert record.scores["test"].classes[2].iou is None
     assert record.scores["test"].classes[3].color == (128, 64, 128)
@@ -91,10 +93,16 @@ def test_a_share_becomes_macs_once_the_supernet_is_known(run: Path) -> None:
     assert record.budget_macs == record.supernet_cost.macs // 4  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl"])
-def test_a_missing_file_is_named_with_the_remedy(run: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.yaml", r"holds no config\.yaml, so it is no run directory\. Give"),
+        ("metrics.jsonl", r"holds no metrics\.jsonl: the run had not begun to train\. Run `hrnas resume"),
+    ],
+)
+def test_a_missing_file_is_named_with_the_remedy(run: Path, name: str, message: str) -> None:
     (run / name).unlink()
-    with pytest.raises(InputError, match=rf"{name}.*(Give|Run)"):
+    with pytest.raises(InputError, match=message):
         read_run(run)
 
 
@@ -187,3 +195,8 @@ def test_a_run_stopped_half_way_is_read(tmp_path: Path) -> None:
     assert not record.finished
     assert record.last_step == 430
     assert record.scores == {}
+
+
+def test_a_cut_after_the_last_logged_step_counts(run: Path) -> None:
+    write_lines(run / "metrics.jsonl", [train_line(10)])
+    assert read_run(run).last_step == 700
