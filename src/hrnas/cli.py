@@ -98,8 +98,8 @@ def prepare_process() -> None:
 
     oneDNN compiles a convolution for every shape and keeps 1,024 of them by default; a network of ragged widths has
     more, and would compile them again in every step. glibc gives large blocks back to the kernel at once and takes them
-    again, page fault by page fault: a fifth of a training step. OpenMP's threads spin while they wait for each other; on
-    a machine that does anything else, our own data loading included, that makes steps several times slower.
+    again, page fault by page fault: a fifth of a training step. OpenMP's threads spin while they wait for each other;
+    where anything else runs, our own data loading included, that makes steps several times slower.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32768")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -116,17 +116,23 @@ def prepare_process() -> None:
 def parse_options(name: str, verb: Verb, kind: type[Any], words: Sequence[str]) -> Any:
     """Return the options dataclass that the words mean, over the recipe's values, over the defaults."""
     words = [_underscored(word) for word in words]
-    given = _parse(_parser(name, verb, kind), name, words)
+    parser = _parser(name, verb, kind)
     if verb.recipes:
         from hrnas.commands.recipes import recipe_values
 
-        chosen = recipe_values(given.recipe, given.data, kind)
-        if chosen:
-            parser = _parser(name, verb, kind)
-            parser.set_defaults(chosen)
-            given = _parse(parser, name, words)
+        # A first reading for the recipe's name alone: what it gives need not be on the command line.
+        first = _parser(name, verb, kind)
+        for action in first._actions:
+            action.required = False
+        chosen = _parse(first, name, words)
+        if chosen.data is not None:
+            values = recipe_values(chosen.recipe, chosen.data, kind)
+            parser.set_defaults(values)
+            for action in parser._actions:
+                action.required = action.required and action.dest not in values
+    given = _parse(parser, name, words)
     try:
-        values = vars(_parser(name, verb, kind).instantiate(given))
+        values = vars(parser.instantiate(given))
         return kind(**{field.name: values[field.name] for field in fields(kind)})
     except ValueError as error:
         raise InputError(" ".join(str(error).split())) from None

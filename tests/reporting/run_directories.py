@@ -98,7 +98,6 @@ def write_run(
     budget_macs = math.ceil(left.macs * 1.006)
     searching = verb == "search"
     config: dict[str, Any] = {
-        "verb": verb,
         "data": {
             "task": "segmentation",
             "dataset": "camvid",
@@ -108,7 +107,7 @@ def write_run(
         },
         "budget": f"macs={budget_macs}" if searching else None,
         "space": space,
-        "input_size": list(INPUT_SIZE),
+        "input_size": "{}x{}".format(*INPUT_SIZE),
         "steps": steps,
         "batch_size": 8,
         "seed": 7,
@@ -166,6 +165,7 @@ def write_run(
     write_json(
         folder / "environment.json",
         {
+            "verb": verb,
             "command": f"hrnas {verb} camvid.yaml --run {folder.name} --seed 7",
             "started": "2026-05-01T10:00:00+00:00",
             "hrnas": "0.1.0",

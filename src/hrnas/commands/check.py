@@ -96,4 +96,3 @@ def _tables(examination: Examination) -> Iterator[Table]:
         mark = f"[rgb({red},{green},{blue})]■[/]"
         classes.add_row(f"{mark} {name}", *(f"{found.class_shares[index]:.2%}" for found in readable))
     yield classes
-

@@ -62,7 +62,8 @@ def plan(options: PlanOptions) -> dict[str, Any]:
 
     budget_macs = parse_budget(options.budget).resolve(prices["smallest"].macs, prices["widest"].macs)
     rich.print(
-        f"Budget {format_count(budget_macs)} MACs: can be met, {budget_macs / prices['widest'].macs:.1%} of the supernet."
+        f"Budget {format_count(budget_macs)} MACs: can be met, "
+        f"{budget_macs / prices['widest'].macs:.1%} of the supernet."
     )
     seconds = _search_seconds(options, session, networks, prices, budget_macs)
     rich.print(
@@ -83,7 +84,7 @@ def plan(options: PlanOptions) -> dict[str, Any]:
 
 
 def memory(price: Cost, batch_size: int) -> int:
-    """Return an estimate of the bytes a training step holds: float32 activations, weights, gradients, moments, averages."""
+    """Estimate the bytes a training step holds: float32 activations, weights, gradients, moments, averages."""
     return 4 * (price.activations * batch_size + 5 * price.params)
 
 

@@ -12,7 +12,9 @@ from hrnas.errors import InputError
 
 T = TypeVar("T")
 
-register_type(InputSize, serializer=str, deserializer=lambda text: text if isinstance(text, InputSize) else InputSize.parse(text))
+register_type(
+    InputSize, serializer=str, deserializer=lambda text: text if isinstance(text, InputSize) else InputSize.parse(text)
+)
 
 
 def resolved_config(options: Any, **resolved: Any) -> dict[str, Any]:

@@ -129,9 +129,7 @@ def search(options: SearchOptions, checkpoint: Checkpoint | None = None) -> dict
                 recorder.cut(state.step, plan, shrinker.num_units)
                 progress.note(f"step {state.step}: {plan}")
             state.seconds = time.monotonic() - started
-            progress.update(
-                state.step, loss=loss, macs=macs, budget_macs=budget_macs, units=shrinker.num_units
-            )
+            progress.update(state.step, loss=loss, macs=macs, budget_macs=budget_macs, units=shrinker.num_units)
             if state.step % options.log_every == 0 or state.step == options.steps:
                 recorder.train_line(
                     state,
@@ -174,4 +172,3 @@ def search(options: SearchOptions, checkpoint: Checkpoint | None = None) -> dict
 
 def _price(price: Cost) -> dict[str, int]:
     return {"macs": price.macs, "params": price.params}
-

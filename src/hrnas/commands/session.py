@@ -108,4 +108,3 @@ def sized_run_name(description: DataDescription, suffix: str) -> Path:
     """Return the default run directory: runs/ and the data set's name with a suffix."""
     name = description.dataset or (description.path.name if description.path else "data")
     return Path("runs") / "-".join(part for part in (name, suffix.replace("=", "-").replace("%", "pct")) if part)
-

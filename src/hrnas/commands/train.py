@@ -89,9 +89,7 @@ def train(options: TrainOptions, checkpoint: Checkpoint | None = None) -> dict[s
     with Interruption() as interruption, progress:
         started = time.monotonic() - state.seconds
         for batch in batches:
-            rate = learning_rate(
-                options.optimizer, step=state.step, steps=options.steps, batch_size=options.batch_size
-            )
+            rate = learning_rate(options.optimizer, step=state.step, steps=options.steps, batch_size=options.batch_size)
             images = normalize(batch.images.to(session.device))
             loss = train_step(state, images, batch.targets.to(session.device), task.loss_terms, rate)
             state.seconds = time.monotonic() - started

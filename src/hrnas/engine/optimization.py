@@ -57,9 +57,7 @@ def make_optimizer(
     scaled: parameters that learn `scale` times as fast.
     """
     scaled_ids = {id(parameter) for parameter in scaled}
-    decayed_ids = {
-        id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)
-    }
+    decayed_ids = {id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         decay = options.weight_decay if id(parameter) in decayed_ids else 0.0

@@ -93,7 +93,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str) -> None:
-    """Load a state dict strictly. Raises CheckpointError, naming the first tensor that differs, when it is another's."""
+    """Load a state dict strictly. Raises CheckpointError, naming the first tensor that differs."""
     own = model.state_dict()
     for name in sorted(own.keys() | weights.keys()):
         got, needed = weights.get(name), own.get(name)

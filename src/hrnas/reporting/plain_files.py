@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +56,10 @@ class Fields:
         return value
 
     def size(self, key: str) -> tuple[int, int]:
-        """Return a (height, width) pair in pixels."""
+        """Return a (height, width) pair in pixels: a list in JSON files, HEIGHTxWIDTH in config.yaml."""
         value = self._value(key)
+        if isinstance(value, str) and (match := re.fullmatch(r"(\d+)x(\d+)", value)):
+            value = [int(match[1]), int(match[2])]
         if not (isinstance(value, list) and len(value) == 2 and all(type(side) is int and side > 0 for side in value)):
             raise self._wrong(key, value, "[height, width] in pixels")
         return (value[0], value[1])

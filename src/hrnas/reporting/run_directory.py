@@ -52,18 +52,19 @@ def read_run(path: str | Path) -> RunRecord:
         architecture = read_architecture(folder / "architecture.json")
     start = cuts[0] if cuts and cuts[0].reason == "supernet" else None
     budget = config.values.get("budget")
+    environment = _environment(folder)
     names = _names(data)
     colors = _colors(data)
     return RunRecord(
         folder=folder,
-        verb=config.text("verb"),
+        verb=environment.get("verb", "train" if budget is None else "search"),
         task=str(data.values.get("task", "segmentation")),
         dataset=_dataset(data),
         config=config.values,
         budget=None if budget is None else str(budget),
         input_size=config.size("input_size"),
         steps=config.integer("steps"),
-        environment=_environment(folder),
+        environment=environment,
         names=names,
         colors=colors,
         architecture=architecture,
@@ -240,6 +241,7 @@ def _predictions(folder: Path) -> tuple[Picture, ...]:
         Picture(split=split, name=file.relative_to(root / split).with_suffix("").as_posix(), path=file)
         for split in _in_order(splits)
         for file in sorted((root / split).rglob("*.png"))
+        if not file.name.endswith(".labels.png")  # a prediction as indices, not a picture
     )
 
 

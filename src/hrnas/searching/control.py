@@ -19,7 +19,7 @@ class ShrinkOptions:
 
     start: share of the steps before the shrinking begins, so that importances mean something.
     end: share of the steps at which the network has its final shape; it trains on without penalty.
-    horizon: how far ahead the control looks, as a share of the steps between start and end.
+    horizon: how far ahead the control looks, as a share of the steps between start and end, or what is left of them.
     pull: the penalty moves a factor by at most this share of the learning rate in a step, so the task can hold it.
     travel: distance a factor can go between start and end; in short runs the factors learn faster to allow it.
     threshold: a unit is dead when its factor and the factor's moving average are at most this (method: 1e-3).
@@ -29,7 +29,7 @@ class ShrinkOptions:
     start: float = 0.1
     end: float = 0.7
     horizon: float = 0.25
-    pull: float = 0.5
+    pull: float = 1.0
     travel: float = 4.0
     threshold: float = 1e-3
     cuts: int = 40
@@ -80,6 +80,8 @@ def penalty_weight(
 ) -> float:
     """Return the weight under which the least important units per cost, `excess_macs` in sum, reach zero in time.
 
+    A factor moves by learning rate * weight * cost / gradient size in a step, so it is gone after
+    importance / (cost * learning rate * weight) steps, where importance is factor * gradient size.
     importance, costs: float (U,); macs: int64 (U,); all of the units that are not dead.
     excess_macs: MACs above the curve at the end of the horizon; nothing to remove gives 0.
     """

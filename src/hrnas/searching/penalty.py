@@ -1,13 +1,17 @@
 """The resource-aware sparsity penalty: weight * sum over units of cost(u) * |factor(u)| (method: The search).
 
-The objective is the paper's; the step that minimises it is the proximal one. A gradient of the L1 term, put through
-Adam, never brings a factor to zero: it swings around it by about the learning rate. The proximal step lands on zero.
+The objective is the paper's; the step that minimises it is the proximal one, in the optimizer's own metric. A gradient
+of the L1 term put through Adam fails twice: it never brings a factor to zero, but swings around it by about the
+learning rate; and Adam divides every factor's gradient by its size, so a factor on which nothing depends resists the penalty as
+hard as one on which much depends. The proximal step lands on zero, and dividing the pull by the same size as Adam
+divides the task's gradient lets what matters hold out longer (Yun et al. 2020, ProxGen).
 
 U number of units.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 
 def relative_costs(macs: Tensor) -> Tensor:
@@ -21,13 +25,31 @@ def penalty_value(factor: Tensor, costs: Tensor, weight: float) -> float:
     return weight * float(torch.dot(factor, costs.to(factor)))
 
 
+def gradient_sizes(scales: list[nn.Parameter], optimizer: Optimizer) -> Tensor:
+    """Return the root mean square gradient of every factor as the optimizer knows it, float (U,).
+
+    From Adam's second moment, its bias corrected; 1 for every factor under an optimizer without one (SGD).
+    """
+    sizes = []
+    for scale in scales:
+        state = optimizer.state.get(scale, {})
+        if "exp_avg_sq" not in state:
+            sizes.append(torch.ones_like(scale))
+            continue
+        beta = next(group["betas"][1] for group in optimizer.param_groups if any(p is scale for p in group["params"]))
+        correction = 1 - beta ** float(state["step"])
+        sizes.append((state["exp_avg_sq"] / correction).sqrt())
+    # A factor that never had a gradient must not get an infinite pull.
+    return torch.cat(sizes).detach().clamp_min(1e-12) if sizes else torch.zeros(0)
+
+
 @torch.no_grad()
 def pull_to_zero(scales: list[nn.Parameter], distance: Tensor) -> None:
     """Move every scale towards zero by its distance, in place, stopping at zero: the proximal step of the L1 penalty.
 
     scales: the importance factors with their signs; distance: float (U,), not negative.
-    For a distance of learning rate * weight * cost this is the exact minimiser of
-    `penalty + |new - old|^2 / (2 * learning rate)`; away from zero it equals a gradient step on the penalty.
+    For a distance of learning rate * weight * cost / size this is the exact minimiser of
+    `penalty + size * |new - old|^2 / (2 * learning rate)`; away from zero it equals a gradient step on the penalty.
     """
     parts = torch.split(distance.to(scales[0]), [len(scale) for scale in scales]) if scales else ()
     for scale, part in zip(scales, parts, strict=True):

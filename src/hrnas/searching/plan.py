@@ -1,5 +1,9 @@
 """Plans: which units go, why, and what is left. A plan is made, can be shown, and is then cut.
 
+The importance of a unit is its factor times the size of the factor's gradient: what the loss would feel, to first
+order, if the unit went. The factor alone is no measure across blocks: the batch norm behind the projection takes any
+common scale of a block's factors out again.
+
 U number of units.
 """
 

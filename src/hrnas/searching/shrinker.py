@@ -22,9 +22,9 @@ from hrnas.costing.analytic import Cost, Size, cost
 from hrnas.models.network import Backbone
 from hrnas.searching.control import ShrinkOptions, cost_curve, penalty_weight
 from hrnas.searching.cut import apply_plan
-from hrnas.searching.penalty import penalty_value, pull_to_zero, relative_costs
+from hrnas.searching.penalty import gradient_sizes, penalty_value, pull_to_zero, relative_costs
 from hrnas.searching.plan import Plan, plan_budget, plan_dead, smallest_network
-from hrnas.searching.units import factors, importances, unit_groups, unit_macs
+from hrnas.searching.units import factors, importance_factors, unit_groups, unit_macs
 
 
 class Shrinker:
@@ -60,7 +60,7 @@ class Shrinker:
         self.steps_done = 0
         self.weight = 0.0
         self._read_units()
-        self._moving_average = importances(self._scales)
+        self._moving_average = importance_factors(self._scales)
 
     @property
     def architecture(self) -> Architecture:
@@ -84,7 +84,7 @@ class Shrinker:
 
     def penalty(self) -> float:
         """Return the penalty's present value, for the record; `step()` minimises it, no loss needs it."""
-        return penalty_value(importances(self._scales), self._costs, self.weight)
+        return penalty_value(importance_factors(self._scales), self._costs, self.weight)
 
     def step(self) -> bool:
         """Pull the factors, control the penalty weight, cut when it is time; call after every optimizer step.
@@ -95,20 +95,22 @@ class Shrinker:
             return False
         self.steps_done += 1
         learning_rate = self._learning_rate()
+        sizes = gradient_sizes(self._scales, self.optimizer)
         if self.weight:
-            pull = (self.weight * self._costs).clamp_max(self.options.pull)
+            pull = (self.weight * self._costs / sizes).clamp_max(self.options.pull)
             pull_to_zero(self._scales, learning_rate * pull)
-        importance = importances(self._scales)
+        factor = importance_factors(self._scales)
+        importance = factor * sizes
         # A moving average over two hundredths of the shrinking: a unit that only crosses zero is not dead.
         decay = 1 - 1 / max(1.0, 0.02 * (self.curve.end_step - self.curve.start_step))
-        self._moving_average = decay * self._moving_average + (1 - decay) * importance
+        self._moving_average = decay * self._moving_average + (1 - decay) * factor
         if self.is_finished:
             self.weight = 0.0
-            return self._cut(plan_budget(self.architecture, self.input_size, importance, self.budget_macs))
+            return self._cut(plan_budget(self.architecture, self.input_size, importance.cpu(), self.budget_macs))
         since_start = self.steps_done - self.curve.start_step
         has_cut = False
         if since_start > 0 and since_start % self._cut_steps == 0:
-            has_cut = self._cut_dead(importance)
+            has_cut = self._cut_dead()
         if since_start >= 0 and since_start % self._control_steps == 0:
             self._control(learning_rate)
         return has_cut
@@ -144,15 +146,14 @@ class Shrinker:
                 return float(group["lr"])
         raise AssertionError("the optimizer does not hold the importance factors")
 
-    def _dead(self, importance: Tensor) -> Tensor:
-        threshold = self.options.threshold
-        return (importance <= threshold) & (self._moving_average <= threshold)
-
     def _control(self, learning_rate: float) -> None:
-        importance = importances(self._scales).cpu()
-        alive = importance > self.options.threshold
+        """Set the penalty weight for the steps until the next control."""
+        factor = importance_factors(self._scales)
+        importance = (factor * gradient_sizes(self._scales, self.optimizer)).cpu()
+        alive = (factor > self.options.threshold).cpu()
         macs_alive = cost(self.architecture, self.input_size).macs - int(self._macs[~alive].sum())
         horizon = self.options.horizon * (self.curve.end_step - self.curve.start_step)
+        horizon = max(1.0, min(horizon, self.curve.end_step - self.steps_done))
         target = self.curve.planned_macs(round(self.steps_done + horizon))
         self.weight = penalty_weight(
             importance[alive],
@@ -163,12 +164,15 @@ class Shrinker:
             horizon_steps=horizon,
         )
 
-    def _cut_dead(self, importance: Tensor) -> bool:
-        dead = self._dead(importance).cpu()
+    def _cut_dead(self) -> bool:
+        """Cut dead units as far as the curve allows, if that is worth a cut."""
+        factor = importance_factors(self._scales)
+        threshold = self.options.threshold
+        dead = ((factor <= threshold) & (self._moving_average <= threshold)).cpu()
         if not bool(dead.any()):
             return False
         floor = max(self.planned_macs, float(self.budget_macs))
-        plan = plan_dead(self.architecture, self.input_size, dead, importance.cpu(), floor)
+        plan = plan_dead(self.architecture, self.input_size, dead, factor.cpu(), floor)
         if plan.cost_before.macs - plan.cost.macs < 0.01 * plan.cost_before.macs:
             return False
         return self._cut(plan)

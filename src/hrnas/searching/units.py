@@ -63,8 +63,8 @@ def factors(model: nn.Module, groups: tuple[UnitGroup, ...]) -> list[nn.Paramete
     return [norm.weight for norm in norms if isinstance(norm.weight, nn.Parameter)]
 
 
-def importances(scales: list[nn.Parameter]) -> Tensor:
-    """Return the importance factor of every unit, float (U,), detached."""
+def importance_factors(scales: list[nn.Parameter]) -> Tensor:
+    """Return the importance factor of every unit, float (U,), detached: its absolute batch-norm scale."""
     if not scales:
         return torch.zeros(0)
     return torch.cat([scale.detach().abs() for scale in scales])

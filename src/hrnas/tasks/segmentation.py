@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from hrnas.data.pictures import colorize, overlay
+from hrnas.data.pictures import RGB, colorize, overlay
 from hrnas.metrics.segmentation import ConfusionMatrix
 from hrnas.structures import IGNORED, Sample
 
@@ -21,8 +21,8 @@ from hrnas.structures import IGNORED, Sample
 class SegmentationScore:
     """miou, pixel_accuracy and IoU by class over a whole set, at the size of the labels."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
+    def __init__(self, names: tuple[str, ...], colors: tuple[RGB, ...]) -> None:
+        self.names, self.colors = names, colors
         self.matrix = ConfusionMatrix(len(names))
 
     def update(self, outputs: Tensor, truths: Sequence[Tensor]) -> None:
@@ -36,8 +36,8 @@ class SegmentationScore:
             "miou": self.matrix.miou(),
             "pixel_accuracy": self.matrix.pixel_accuracy(),
             "classes": [
-                {"name": name, "iou": value, "share": share}
-                for name, value, share in zip(self.names, iou, shares, strict=True)
+                {"name": name, "color": list(color), "iou": value, "share": share}
+                for name, color, value, share in zip(self.names, self.colors, iou, shares, strict=True)
             ],
         }
 
@@ -50,7 +50,7 @@ class Segmentation:
 
     metric = "miou"
 
-    def __init__(self, *, names: tuple[str, ...], colors: tuple[tuple[int, int, int], ...]) -> None:
+    def __init__(self, *, names: tuple[str, ...], colors: tuple[RGB, ...]) -> None:
         self.names, self.colors = names, colors
 
     @property
@@ -67,7 +67,7 @@ class Segmentation:
         return {"cross_entropy": total / (targets != IGNORED).sum().clamp_min(1)}
 
     def make_score(self) -> SegmentationScore:
-        return SegmentationScore(self.names)
+        return SegmentationScore(self.names, self.colors)
 
     def decode(self, outputs: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return the mask of class indices, uint8 (h, w), from logits (K, H', W')."""
