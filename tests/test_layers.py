@@ -16,6 +16,7 @@ SOURCES = ROOT / "src" / "hrnas"
 
 LAYERS = {
     "errors": 0,
+    "version": 0,
     "arch": 1,
     "structures": 1,
     "nn": 2,
