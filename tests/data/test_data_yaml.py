@@ -156,7 +156,7 @@ def test_a_bad_field_is_refused_in_one_line_that_names_it(tree, changes: dict[st
         ("dataset: toycity\nlength: {train: 0}\n", ["'length.train' is 0", "1..1000000"]),
         ("dataset: toycity\nseed: 1.5\n", ["'seed' is 1.5 (a number)"]),
         ("task: segmentation\ntask: pose\n", ["line 2", "'task' is given twice"]),
-        ("names: [a, b\ntask: x\n", ["line 2", "not valid YAML"]),
+        ("names: [a, b\ntask: x\n", ["data.yaml, line 2, column ", "not valid YAML"]),
         ("- a\n- b\n", ["a list", "it must be a mapping"]),
         ("", ["is empty", "it must be a mapping"]),
         ("a: !!python/object:os.system {}\n", ["line 1", "not valid YAML"]),

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hrnas.data.folders import FolderSet
 from hrnas.data.loading import Batch, epoch_order, evaluation_batches, train_batches
 from hrnas.data.opening import open_split
 from hrnas.data.transforms import AugmentOptions, evaluation_view
@@ -104,7 +105,9 @@ def test_the_seed_and_the_place_decide_the_augmentation(full_tree) -> None:
     dataset = open_split(full_tree.description(), "train")
     first = batches(dataset, batch_size=9, num_steps=1)[0]  # each image three times
     assert len({image.numpy().tobytes() for image in first.images}) == 9
-    assert not torch.equal(first.images, batches(dataset, batch_size=9, num_steps=1, seed=4)[0].images)
+    one = FolderSet(pairs=dataset.pairs[:1], names=dataset.names, colors=dataset.colors, labels=dataset.labels)
+    steps = batches(one, batch_size=1, num_steps=9) + batches(one, batch_size=1, num_steps=9, seed=4)
+    assert len({step.images.numpy().tobytes() for step in steps}) == 18  # there is no order: augmentation alone differs
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -176,21 +179,31 @@ def test_impossible_arguments_are_refused_at_once(changes: dict[str, Any], messa
 
 
 INTERRUPTED = """
+import signal
 import sys
 from test_loading import Numbered
+from hrnas.data.folders import FolderSet
 from hrnas.data.loading import train_batches
 from hrnas.data.transforms import AugmentOptions
 
 class Slow(Numbered):
     def read(self, index):
         import time
-        time.sleep(0.05)
+        time.sleep(0.01)
         return super().read(index)
 
 reading = train_batches(Slow(5), batch_size=4, input_size=(4, 4), seed=0, first_step=0, num_steps=10_000,
                         options=AugmentOptions(), workers=2)
 next(reading)
+stop = []
+signal.signal(signal.SIGINT, lambda *_: stop.append(True))
 print("reading", flush=True)
+while not stop:
+    next(reading)
+for _ in range(20):  # more than the workers had ready
+    next(reading)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+print("still reading", flush=True)
 try:
     for batch in reading:
         pass
@@ -201,7 +214,8 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sends a signal to a group of processes")
-def test_ctrl_c_prints_no_traceback_of_a_worker() -> None:
+def test_ctrl_c_ends_no_worker_and_prints_no_traceback_of_one() -> None:
+    """The main process may go on to the end of a step, and stop at the second Ctrl-C."""
     paths = [str(Path(__file__).parent), *sys.path]
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -209,8 +223,10 @@ def test_ctrl_c_prints_no_traceback_of_a_worker() -> None:
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "reading\n"
-        time.sleep(0.2)
         os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+        assert process.stdout.readline() == "still reading\n"
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert errors == ""
     assert process.returncode == 130

@@ -102,6 +102,19 @@ def test_small_scales_pad_and_large_ones_crop() -> None:
     assert len(places) > 20
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_crop_is_a_window_of_the_image(axis: int) -> None:
+    """At the scale at which a pixel of the input is one of the source, a crop holds neighbouring pixels."""
+    numbers = np.tile(np.arange(200, dtype=np.uint8), (200, 1))
+    numbers = numbers.T if axis == 0 else numbers
+    sample = Sample(image=np.repeat(numbers[..., None], 3, axis=2), mask=numbers, name="x")
+    options = AugmentOptions(scale=(2.0, 2.0), photometric=0.0, flip=0.0)
+    for seed in range(20):
+        image, target = training_view(sample, (100, 100), options, np.random.default_rng(seed))
+        assert (np.diff(target.astype(int), axis=axis) == 1).all()
+        assert np.array_equal(image[..., 0], target)
+
+
 def test_every_part_of_the_image_is_shown_and_half_of_the_views_are_flipped() -> None:
     columns = np.tile(np.arange(200, dtype=np.uint8), (100, 1))
     sample = Sample(image=np.zeros((100, 200, 3), np.uint8), mask=columns, name="x")
