@@ -32,6 +32,7 @@ HR_SMALL: Final = SearchSpace(
         StageSpace(blocks=(1, 1, 2, 2), channels=(12, 24, 48, 96)),
     ),
     head_channels=48,
+    expand_ratio=2,
     head_expand_ratio=1,
 )
 """The paper's layout, narrower, one stage shorter and without transformers: for CPU work and demonstrations."""
