@@ -138,3 +138,6 @@ def test_the_contact_sheet_shows_a_tree_with_faults(full_tree, tmp_path: Path) -
     assert (255, 0, 0) in colors_in(file)  # "cannot be read"
     file = contact_sheet(full_tree.description(), tmp_path / "sheet.png")
     assert UNKNOWN_COLOR in colors_in(file)
+    with Image.open(file) as picture:
+        legend = np.array(picture)[-24:]
+    assert (legend == UNKNOWN_COLOR).all(axis=-1).any()
