@@ -54,7 +54,7 @@ def test_every_fault_is_found_at_once(full_tree) -> None:
         f"1 image without a mask, such as {lonely}",
         "2 broken files, the first: Image",
         "1 pair of different sizes",
-        "77 (192 pixels), 88 (48 pixels); see s2. Add their classes to names",
+        "77 (192 pixels), 88 (48 pixels); see 's2'. Add their classes to names",
     ):
         assert any(part in problem for problem in found.problems), part
     assert len(found.problems) == 4

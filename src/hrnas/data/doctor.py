@@ -246,7 +246,7 @@ def _problems(found: SplitExamination) -> Iterator[str]:
             yield f"{split}: {_count(files, what)}{more}, the first: {files[0]}"
     if found.unknown:
         values = describe_unknown({value.value: value.pixels for value in found.unknown})
-        yield f"{split}: {values}; see {found.unknown[0].example}. {UNKNOWN_REMEDY}"
+        yield f"{split}: {values}; see '{found.unknown[0].example}'. {UNKNOWN_REMEDY}"
     if found.num_read and not any(found.class_pixels):
         yield f"{split}: not one pixel has a class; all are ignored or unknown. Check ignore, label_map and the masks."
 
