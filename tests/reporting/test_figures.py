@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from hrnas.arch.budget import format_count
 from hrnas.arch.presets import HR, search_space
 from hrnas.costing.analytic import cost
 from hrnas.reporting.blocks import block_states, macs_by_place
@@ -73,7 +74,8 @@ def test_the_macs_curve_shows_budget_plan_weight_and_every_cut(search_record: Ru
     root = parsed(macs_curve(search_record))
     found = texts(root)
     assert {"MACs of the network", "planned", "cut", "Weight of the penalty"} <= set(found)
-    assert any(text.startswith("budget 118M") for text in found)
+    assert search_record.budget_macs is not None
+    assert any(text.startswith(f"budget {format_count(search_record.budget_macs)}") for text in found)
     cuts = [node for node in with_classes(root, "curve", "cut") if node.find(f"{SVG}title") is not None]
     assert len(cuts) == 2 * len(search_record.cuts)  # in both panels
     assert len([node for node in cuts if "final" in node.get("class", "")]) == 2
@@ -153,15 +155,15 @@ def test_the_drawing_shows_what_survives_of_a_hand_made_network() -> None:
     blocks = dict(supernet.blocks())
     thin, bare, only_tokens = "stages.3.branches.2.1", "stages.2.fusion.paths.1", "stages.1.branches.0.0"
     changed = {
-        thin: replace(blocks[thin], kernels=((3, 48), (7, 192)), tokens=16),
+        thin: replace(blocks[thin], kernels=((3, 24), (7, 96)), tokens=16),
         bare: replace(blocks[bare], kernels=(), tokens=0, shift=True),
         only_tokens: replace(blocks[only_tokens], kernels=(), tokens=5),
     }
     found = supernet.with_blocks(changed)
     root = parsed(draw_network(found, block_states(found, supernet, SIZE), SIZE))
     shown = titles(root)
-    assert shown[thin][1:-1] == ["3×3: 48/192", "5×5: 0/192", "7×7: 192/192", "tokens: 16/64"]
-    assert shown[bare][1:6] == ["3×3: 0/96", "5×5: 0/96", "7×7: 0/96", "tokens: 0/64", "emptied: the 1×1 skip is left"]
+    assert shown[thin][1:-1] == ["3×3: 24/96", "5×5: 0/96", "7×7: 96/96", "tokens: 16/64"]
+    assert shown[bare][1:6] == ["3×3: 0/48", "5×5: 0/48", "7×7: 0/48", "tokens: 0/64", "emptied: the 1×1 skip is left"]
     assert len(with_classes(root, "block")) == 30
     (emptied,) = with_classes(root, "emptied")
     assert (emptied.findtext(f"{SVG}title") or "").startswith(bare)
@@ -203,7 +205,7 @@ def test_without_a_supernet_a_bar_is_full_at_the_widest_path_per_channel() -> No
     block = dict(supernet.blocks())[name]
     network = supernet.with_blocks({name: replace(block, kernels=((3, 12),))})
     state = next(state for state in block_states(network, None, SIZE) if state.name == name)
-    assert state.widest == {3: 96, 5: 96, 7: 96}
+    assert state.widest == {3: 48, 5: 48, 7: 48}
     assert state.widths == {3: 12, 5: 0, 7: 0}
 
 

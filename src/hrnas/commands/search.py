@@ -14,7 +14,7 @@ from hrnas.commands.options import TrainingOptions
 from hrnas.commands.progress import LoopProgress
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
-from hrnas.commands.run_directory import create_run
+from hrnas.commands.run_directory import check_free, create_run
 from hrnas.commands.session import open_session, sized_run_name
 from hrnas.costing.analytic import Cost, cost
 from hrnas.data.transforms import normalize
@@ -66,6 +66,8 @@ def search(options: SearchOptions, checkpoint: Checkpoint | None = None) -> dict
     budget_macs = parse_budget(options.budget).resolve(smallest.macs, widest.macs)
     run = Path(options.run) if options.run else sized_run_name(session.description, options.budget)
     if checkpoint is None:
+        check_free(run, overwrite=options.overwrite)
+        session.read_samples(steps=options.steps, batch_size=options.batch_size, seed=options.seed)
         config = resolved_config(options, data=session.description.to_dict(), input_size=input_size)
         create_run(run, verb="search", config=config, overwrite=options.overwrite)
 
@@ -141,7 +143,8 @@ def search(options: SearchOptions, checkpoint: Checkpoint | None = None) -> dict
                     planned_macs=None if shrinker.is_finished else round(shrinker.planned_macs),
                     units=shrinker.num_units,
                 )
-            if state.step in options.evaluation_steps:
+            # The last step of the whole supernet is validated too: what the found network is shown beside.
+            if state.step in options.evaluation_steps or state.step == curve.start_step:
                 progress.score(state.step, recorder.validate(state, has_final_shape=shrinker.is_finished))
                 state.seconds = time.monotonic() - started
             if state.step in options.checkpoint_steps or interruption.is_wanted:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hrnas.arch.budget import format_count
 from hrnas.costing.analytic import Cost
 from hrnas.reporting.blocks import BlockState, block_states
-from hrnas.reporting.record import RGB, RunRecord
+from hrnas.reporting.record import RGB, EvaluationPoint, RunRecord
 
 MISSING = "–"
 
@@ -92,14 +92,30 @@ def result_rows(record: RunRecord) -> list[ResultRow]:
         rows.append(ResultRow(label="Share of the supernet's MACs", supernet="100 %", found=share))
     for score in record.scores.values():
         samples = f"{score.split}, {score.samples:,} samples"
-        rows.append(ResultRow(label=f"miou ({samples})", found=format_miou(score.miou)))
-        rows.append(ResultRow(label=f"Pixel accuracy ({samples})", found=format_miou(score.pixel_accuracy)))
+        whole = _last_of_supernet(record, score.split)
+        miou, accuracy = (
+            (f"{format_miou(value)} at step {whole.step:,}" for value in (whole.miou, whole.pixel_accuracy))
+            if whole
+            else ("", "")
+        )
+        rows.append(ResultRow(label=f"miou ({samples})", supernet=miou, found=format_miou(score.miou)))
+        rows.append(
+            ResultRow(label=f"Pixel accuracy ({samples})", supernet=accuracy, found=format_miou(score.pixel_accuracy))
+        )
     if not record.scores and record.evaluations:
         last = record.evaluations[-1]
         where = f"{last.split}, during the run, step {last.step:,}"
         rows.append(ResultRow(label=f"miou ({where})", found=format_miou(last.miou)))
         rows.append(ResultRow(label=f"Pixel accuracy ({where})", found=format_miou(last.pixel_accuracy)))
     return rows
+
+
+def _last_of_supernet(record: RunRecord, split: str) -> EvaluationPoint | None:
+    """Return the last evaluation of the uncut supernet: half trained, and said to be so by its step."""
+    if record.supernet_cost is None:
+        return None
+    whole = [point for point in record.evaluations if point.split == split and point.macs == record.supernet_cost.macs]
+    return whole[-1] if whole else None
 
 
 def _count_row(label: str, name: str, supernet: Cost | None, found: Cost | None) -> ResultRow:
