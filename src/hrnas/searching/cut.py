@@ -33,6 +33,7 @@ def apply_plan(
         block = model.get_submodule(name)
         assert isinstance(block, SearchBlock), f"{name} is no search block"
         old_parameters = dict(block.named_parameters())
+        modes = {path: module.training for path, module in block.named_modules()}
         state = _cut_values(block.state_dict(), cut)
         with torch.device("meta"):
             block.resize(cut.after)
@@ -40,6 +41,10 @@ def apply_plan(
         missing, unexpected = block.load_state_dict(paths, strict=False, assign=True)
         assert not unexpected, f"{name} has no {unexpected}"
         assert not [key for key in missing if not key.startswith(("skip.", "transformer."))], f"{name} lacks {missing}"
+        for path, module in block.named_modules():
+            module.training = modes.get(path, block.training)
+        for path, parameter in block.named_parameters():
+            parameter.requires_grad_(old_parameters[path].requires_grad)
         if optimizer is not None:
             _cut_optimizer(optimizer, old_parameters, dict(block.named_parameters()), cut)
         if averages is not None:
