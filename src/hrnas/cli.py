@@ -7,15 +7,18 @@ import ctypes
 import importlib
 import json
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any, Final
 
 import rich
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from hrnas.engine.records import to_plain
 from hrnas.errors import HrnasError, InputError, did_you_mean
 from hrnas.version import VERSION
 
@@ -74,8 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    finally:
+        if as_json:
+            rich.reconfigure(stderr=False)
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps(to_plain(result), allow_nan=False))
     return 0
 
 
@@ -115,7 +121,7 @@ def prepare_process() -> None:
 
 def parse_options(name: str, verb: Verb, kind: type[Any], words: Sequence[str]) -> Any:
     """Return the options dataclass that the words mean, over the recipe's values, over the defaults."""
-    words = [_underscored(word) for word in words]
+    words = _normalised(words, {field.name for field in fields(kind) if field.type in (bool, "bool")})
     parser = _parser(name, verb, kind)
     if verb.recipes:
         from hrnas.commands.recipes import recipe_values
@@ -127,7 +133,11 @@ def parse_options(name: str, verb: Verb, kind: type[Any], words: Sequence[str]) 
         chosen = _parse(first, name, words)
         if chosen.data is not None:
             values = recipe_values(chosen.recipe, chosen.data, kind)
-            parser.set_defaults(values)
+            try:
+                parser.set_defaults(values)
+            except (KeyError, ValueError, TypeError) as error:
+                text = _readable(" ".join(str(error).strip("'").split()))
+                raise InputError(f"The recipe does not fit 'hrnas {name}': {text}. Mend it there.") from None
             for action in parser._actions:
                 action.required = action.required and action.dest not in values
     given = _parse(parser, name, words)
@@ -152,6 +162,9 @@ def _parser(name: str, verb: Verb, kind: type[Any]) -> ArgumentParser:
         count = {"nargs": "*"} if many else {}
         parser.add_argument(positional, type=str if many else field.type, **count)
     parser.add_class_arguments(kind, None, skip=set(verb.positionals))
+    for group in parser._action_groups:
+        if group.title and (owner := re.fullmatch(r"<class '[\w.]*\.(\w+)Options'>", group.title)):
+            group.title = owner[1].lower()
     descriptions = _field_descriptions(kind)
     for action in parser._actions:
         if action.dest in descriptions:
@@ -169,11 +182,24 @@ def _parse(parser: ArgumentParser, name: str, words: Sequence[str]) -> Namespace
 def _plain_error(parser: ArgumentParser, name: str, words: Sequence[str], text: str) -> str:
     """Return the parser's complaint in one line that says what is needed."""
     known = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+    remedy = f"'hrnas {name} --help' shows all."
     for word in words:
         option = word.split("=")[0]
-        if option.startswith("--") and option not in known:
-            return f"Unknown option '{option}' of hrnas {name}. {did_you_mean(option, known)}"
-    return f"{text} (see 'hrnas {name} --help')"
+        if option.startswith("--") and not any(other.startswith(option) for other in known):
+            near = get_close_matches(option, known, n=1)
+            question = f"Did you mean '{near[0]}'? " if near else ""
+            return f"Unknown option '{option}' of hrnas {name}. {question}{remedy}"
+    return f"{_readable(text).rstrip('.')}. {remedy}"
+
+
+def _readable(text: str) -> str:
+    """Return a complaint of jsonargparse about a value without the words of Python's type system."""
+    text = re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", r"\1", text)
+    if match := re.match(r'Parser key "([\w.]+)": (.*)', text):
+        option, text = match.groups()
+        own = re.search(r"- Not of type \w+: (.*?) - ", text)  # what the type itself says about the value
+        text = f"Option '{option}': {own[1] if own else text}"
+    return text
 
 
 def _field_descriptions(kind: type[Any]) -> dict[str, str]:
@@ -198,12 +224,17 @@ def _field_descriptions(kind: type[Any]) -> dict[str, str]:
     return found
 
 
-def _underscored(word: str) -> str:
-    """Let options be written with hyphens: --batch-size is --batch_size."""
-    if not word.startswith("--"):
-        return word
-    option, equals, value = word.partition("=")
-    return f"--{option[2:].replace('-', '_')}{equals}{value}"
+def _normalised(words: Sequence[str], flags: Collection[str]) -> list[str]:
+    """Let options be written with hyphens, --batch-size for --batch_size, and flags without a value."""
+    normalised = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option.startswith("--"):
+            option = f"--{option[2:].replace('-', '_')}"
+            if not equals and option[2:] in flags and following not in ("true", "false"):
+                equals, value = "=", "true"
+        normalised.append(option + equals + value)
+    return normalised
 
 
 def _close_run(result: Mapping[str, Any]) -> None:
@@ -216,7 +247,9 @@ def _close_run(result: Mapping[str, Any]) -> None:
 
     run = Path(result["run"])
     rich.print(summary_tables(read_run(run))[0])
-    rich.print(f"Network: {run / 'best'}\nReport:  {write_report(run)}")
+    console = rich.get_console()
+    for line in (f"Network: {run / 'best'}", f"Report:  {write_report(run)}"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _help() -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import rich
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -28,6 +29,10 @@ class CheckOptions:
     limit: int | None = None
     sheet: str = "contact-sheet.png"
 
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"limit is {self.limit}; at least 1 is needed.")
+
 
 def check(options: CheckOptions) -> dict[str, Any]:
     """Examine and show; return what was found. Raises InputError, after showing all, when a search could not start."""
@@ -44,11 +49,12 @@ def check(options: CheckOptions) -> dict[str, Any]:
         sheet = str(contact_sheet(description, Path(options.sheet)))
     for table in _tables(examination):
         rich.print(table)
+    console = rich.get_console()
     for line in examination.warnings:
-        rich.print(f"[yellow]warning[/] {line}")
+        console.print(f"[yellow]warning[/] {escape(line)}", highlight=False, soft_wrap=True)
     for line in examination.problems:
-        rich.print(f"[red]problem[/] {line}")
-    rich.print(f"Contact sheet: {sheet}" if sheet else "No contact sheet was written.")
+        console.print(f"[red]problem[/] {escape(line)}", highlight=False, soft_wrap=True)
+    console.print(f"Contact sheet: {sheet}" if sheet else "No contact sheet was written.", markup=False, soft_wrap=True)
     if examination.problems:
         count = len(examination.problems)
         raise InputError(
@@ -94,5 +100,5 @@ def _tables(examination: Examination) -> Iterator[Table]:
     for index, name in enumerate(examination.names):
         red, green, blue = examination.colors[index]
         mark = f"[rgb({red},{green},{blue})]■[/]"
-        classes.add_row(f"{mark} {name}", *(f"{found.class_shares[index]:.2%}" for found in readable))
+        classes.add_row(f"{mark} {escape(name)}", *(f"{found.class_shares[index]:.2%}" for found in readable))
     yield classes

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import rich
+
 from hrnas.commands.options import InputSize, default_workers
 from hrnas.commands.recorder import write_evaluation
 from hrnas.commands.run_directory import read_config
@@ -12,6 +14,8 @@ from hrnas.data.description import SPLITS, Split
 from hrnas.errors import InputError, did_you_mean
 from hrnas.models.loading import load
 from hrnas.models.network import Network
+from hrnas.reporting.run_directory import read_run
+from hrnas.reporting.terminal import summary_tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +47,18 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     figures = session.evaluate(network, split, batch_size=options.batch_size)
     if options.data is None:
         write_evaluation(Path(options.run), figures, network.architecture, session, step=None)
+        for table in summary_tables(read_run(options.run))[:2]:  # the result and the classes
+            rich.print(table)
+    metric = session.task.metric
+    rich.print(f"{split}, {figures['samples']} samples at {session.input_size}: {metric} {figures[metric]:.4f}")
     return {"verb": "evaluate", "run": options.run, "metric": session.task.metric, **figures}
 
 
 def open_run(run: Path, *, data: str | None, split: Split | None, device: str, workers: int) -> tuple[Network, Session]:
     """Return a run's best network, in evaluation mode on its device, and its session with `split` checked."""
     _, config = read_config(run)
+    if missing := {"data", "input_size"} - config.keys():
+        raise InputError(f"{run / 'config.yaml'} has no '{min(missing)}', so it is no run's. Give another folder.")
     network = load(run)
     session = open_session(
         config["data"] if data is None else data,

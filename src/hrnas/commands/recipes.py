@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from hrnas.commands.search import SearchOptions
+from hrnas.commands.train import TrainOptions
 from hrnas.data.description import read_description
 from hrnas.errors import InputError, did_you_mean
 
@@ -38,6 +41,12 @@ def recipe_values(recipe: str | None, data: str | Mapping[str, Any], kind: type[
     if not isinstance(values, dict):
         raise InputError(f"{source} is {type(values).__name__}; a recipe maps options to values.")
     names = {field.name for field in fields(kind)}
+    known_names = {field.name for verb in (SearchOptions, TrainOptions) for field in fields(verb)} | names
+    for name in values:
+        if name not in known_names:
+            near = get_close_matches(str(name), known_names, n=1)
+            question = f"Did you mean '{near[0]}'? " if near else ""
+            raise InputError(f"{source} sets '{name}', which is no option of search or train. {question}Mend it there.")
     return _flat({name: value for name, value in values.items() if name in names})
 
 

@@ -22,5 +22,5 @@ class ReportOptions:
 def report(options: ReportOptions) -> dict[str, Any]:
     """Write the page and return its path. Raises InputError when the folder is no run."""
     path = write_report(Path(options.run))
-    rich.print(f"Report: {path}")
+    rich.get_console().print(f"Report: {path}", markup=False, highlight=False, soft_wrap=True)
     return {"verb": "report", "run": options.run, "report": str(path)}

@@ -1,15 +1,17 @@
 """hrnas resume: go on with a run that was stopped, as if it never had been."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hrnas.arch.file import fingerprint
 from hrnas.commands.resolved import options_from
 from hrnas.commands.run_directory import read_config
 from hrnas.commands.search import SearchOptions, search
 from hrnas.commands.train import TrainOptions, train
-from hrnas.engine.checkpoint import list_checkpoints, read_checkpoint
-from hrnas.errors import InputError
+from hrnas.engine.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
+from hrnas.errors import CheckpointError, InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +36,29 @@ def resume(options: ResumeOptions) -> dict[str, Any]:
         raise InputError(f"{run} is finished. Look at it with 'hrnas show {run}', or start another with --run.")
     found = list_checkpoints(run / "checkpoints")
     checkpoint = read_checkpoint(found[-1]) if found else None
+    if checkpoint is not None:
+        _check_belongs(checkpoint, run, verb)
     overwrite = checkpoint is None
     if verb == "search":
         return search(replace(options_from(SearchOptions, config), run=str(run), overwrite=overwrite), checkpoint)
     if verb == "train":
         return train(replace(options_from(TrainOptions, config), run=str(run), overwrite=overwrite), checkpoint)
     raise InputError(f"{run} was written by '{verb}', which cannot be resumed; search and train can.")
+
+
+def _check_belongs(checkpoint: Checkpoint, run: Path, verb: str) -> None:
+    """Raise CheckpointError unless the run had the checkpoint's architecture at the checkpoint's step."""
+    expected = None
+    try:
+        for line in (run / "architectures.jsonl").read_text(encoding="utf-8").splitlines():
+            cut = json.loads(line)
+            if cut["step"] <= checkpoint.state["step"]:
+                expected = cut["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # a last line half-written comes after every checkpoint; all else shows in the comparison
+    is_search = "shrinker" in checkpoint.state["extra"]
+    if fingerprint(checkpoint.architecture) != expected or is_search != (verb == "search"):
+        raise CheckpointError(
+            f"{checkpoint.path} does not belong to {run}: architectures.jsonl has another network at step "
+            f"{checkpoint.state['step']}. Remove this checkpoint to use the one before it."
+        )

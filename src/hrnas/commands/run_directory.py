@@ -1,6 +1,7 @@
 """The run directory, written: made for one run, never mixed with another."""
 
 import datetime
+import json
 import os
 import platform
 import shlex
@@ -28,18 +29,43 @@ MARK = "config.yaml"
 def create_run(run: Path, *, verb: str, config: Mapping[str, Any], overwrite: bool) -> None:
     """Make an empty run directory with config.yaml and environment.json.
 
-    Raises InputError when the folder already holds something and `overwrite` is not set; only a run is ever replaced.
+    Raises InputError as `check_free` does, and when the folder cannot be written.
     """
+    check_free(run, overwrite=overwrite)
+    try:
+        if run.exists():
+            _empty(run)
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(run / "environment.json", environment(verb))
+        write_text(run / MARK, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    except OSError as error:
+        raise InputError(f"Run directory {run} cannot be written ({error}). Give another with --run.") from None
+
+
+def check_free(run: Path, *, overwrite: bool) -> None:
+    """Raise InputError when the folder already holds something, unless that is a run and `overwrite` is set."""
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        is_run = (run / MARK).is_file()
+        is_run = _is_run(run)
         if not (overwrite and is_run):
             what = "another run" if is_run else "files that are no run of hrnas"
             remedy = f"Continue it with 'hrnas resume {run}', or set --overwrite" if is_run else "Empty it"
             raise InputError(f"Run directory {run} already holds {what}. {remedy}, or give another with --run.")
-        shutil.rmtree(run)
-    run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "environment.json", environment(verb))
-    write_text(run / MARK, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def _is_run(folder: Path) -> bool:
+    """True for what `create_run` made; a config.yaml alone is in many a folder that is none."""
+    try:
+        return (folder / MARK).is_file() and "hrnas" in json.loads((folder / "environment.json").read_text("utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def environment(verb: str) -> dict[str, Any]:

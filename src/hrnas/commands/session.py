@@ -1,6 +1,8 @@
 """What a verb needs around a network: the data set opened, the task, the device; and evaluation with them."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from hrnas.commands.options import InputSize
 from hrnas.data.description import DataDescription, Split, parse_description, read_description
-from hrnas.data.loading import Batch, evaluation_batches, train_batches
+from hrnas.data.loading import Batch, epoch_order, evaluation_batches, train_batches
 from hrnas.data.opening import open_split
 from hrnas.data.transforms import AugmentOptions, normalize
 from hrnas.errors import InputError
@@ -55,6 +57,19 @@ class Session:
         for batch in batches:
             yield normalize(batch.images.to(self.device))
 
+    def read_samples(self, *, steps: int, batch_size: int, seed: int) -> None:
+        """Read once what a run of so many steps will read, so that a broken file or label stops it before it begins.
+
+        Costs at most one epoch's reading. Raises InputError naming the file.
+        """
+        if self.description.toycity is not None:
+            return
+        splits = [open_split(self.description, split) for split in ("train", "validation")]
+        shown = epoch_order(len(splits[0]), seed, 0)[: steps * batch_size]
+        with ThreadPoolExecutor(max(1, self.workers)) as pool:  # Pillow decodes without Python's lock
+            for dataset, indices in zip(splits, (shown, range(len(splits[1]))), strict=True):
+                deque(pool.map(lambda index, dataset=dataset: dataset.read(int(index)) and None, indices), maxlen=0)
+
     @torch.no_grad()
     def evaluate(self, network: Network, split: Split, *, batch_size: int = 8) -> dict[str, Any]:
         """Return the task's figures for a network in evaluation mode over a whole split, and the number of samples."""
@@ -97,7 +112,7 @@ def find_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # "meta" makes tensors but holds no values
     except (RuntimeError, AssertionError) as error:
         line = str(error).splitlines()[0]
         raise InputError(f"Device '{name}' cannot be used ({line}). Use auto, cpu, cuda or cuda:N.") from None
@@ -107,4 +122,5 @@ def find_device(name: str) -> torch.device:
 def sized_run_name(description: DataDescription, suffix: str) -> Path:
     """Return the default run directory: runs/ and the data set's name with a suffix."""
     name = description.dataset or (description.path.name if description.path else "data")
-    return Path("runs") / "-".join(part for part in (name, suffix.replace("=", "-").replace("%", "pct")) if part)
+    plain = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in suffix.replace("%", "pct"))
+    return Path("runs") / "-".join(part for part in (name, plain) if part)

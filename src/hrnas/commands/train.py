@@ -14,7 +14,7 @@ from hrnas.commands.options import TrainingOptions
 from hrnas.commands.progress import LoopProgress
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
-from hrnas.commands.run_directory import create_run
+from hrnas.commands.run_directory import check_free, create_run
 from hrnas.commands.session import open_session, sized_run_name
 from hrnas.costing.analytic import cost
 from hrnas.data.transforms import normalize
@@ -63,7 +63,15 @@ def train(options: TrainOptions, checkpoint: Checkpoint | None = None) -> dict[s
         load_weights(model, read_weights(network_folder(options.weights)), options.weights)
     model.to(session.device, memory_format=torch.channels_last)
     if checkpoint is None:
-        config = resolved_config(options, data=session.description.to_dict(), input_size=input_size)
+        check_free(run, overwrite=options.overwrite)
+        session.read_samples(steps=options.steps, batch_size=options.batch_size, seed=options.seed)
+        config = resolved_config(
+            options,
+            data=session.description.to_dict(),
+            input_size=input_size,
+            architecture=str(Path(options.architecture).resolve()),
+            weights=None if options.weights is None else str(Path(options.weights).resolve()),
+        )
         create_run(run, verb="train", config=config, overwrite=options.overwrite)
 
     state = TrainState(

@@ -22,7 +22,7 @@ def create_model(
     name_or_architecture: str | Path | Architecture,
     *,
     num_classes: int | None = None,
-    in_chans: int = 3,
+    in_chans: int | None = None,
     features_only: bool = False,
     pretrained: str | Path | None = None,
 ) -> Network | Backbone:
@@ -30,7 +30,7 @@ def create_model(
 
     name_or_architecture: a name of `list_models()`, an architecture.json, or an Architecture.
     num_classes: outputs of the head; needed for a name, refused for an architecture that has another number.
-    in_chans: channels of the image; for a name only.
+    in_chans: channels of the image, 3 where left out; refused for an architecture that has another number.
     features_only: leave the head away; the module returns the list of its branches, described by `.features`.
     pretrained: a run or a folder with model.safetensors of the same architecture.
     Raises InputError for an unknown name or options that do not fit, CheckpointError for weights of another network.
@@ -39,12 +39,16 @@ def create_model(
         if num_classes is None and not features_only:
             raise InputError(f"num_classes is missing; '{name_or_architecture}' needs it unless features_only=True.")
         outputs = None if features_only else num_classes
-        architecture = search_space(name_or_architecture).supernet(outputs, in_chans)
+        architecture = search_space(name_or_architecture).supernet(outputs, 3 if in_chans is None else in_chans)
     else:
         architecture = _given_architecture(name_or_architecture)
         head = architecture.head
         if num_classes is not None and head is not None and head.outputs != num_classes:
             raise InputError(f"num_classes is {num_classes}; this architecture has {head.outputs}. Leave it out.")
+        if num_classes is not None and head is None and not features_only:
+            raise InputError(f"num_classes is {num_classes}; this architecture has no head. Leave it out.")
+        if in_chans is not None and architecture.in_channels != in_chans:
+            raise InputError(f"in_chans is {in_chans}; this architecture has {architecture.in_channels}. Leave it out.")
     weights = None if pretrained is None else read_weights(network_folder(pretrained))
     if features_only and architecture.head is not None:
         architecture = Architecture(**{**vars(architecture), "head": None})
