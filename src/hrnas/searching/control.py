@@ -1,8 +1,9 @@
 """Budget control: the curve the cost shall follow, and the penalty weight that makes it follow.
 
 Nobody tunes a weight. At every control step the weight is set so that the units whose removal the curve calls for
-within the horizon reach zero by then: the factors, their costs and the learning rate say how strong a pull that takes.
-What the network holds against the pull shows as cost above the curve, and the next weight is larger.
+within the horizon would reach zero by then, if only the penalty moved them: the factors, their costs and the learning
+rate say how strong a pull that takes. What the network holds against the pull shows as cost above the curve; a gain on the
+weight grows while there is some, and falls back when the cost is below the curve.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ class ShrinkOptions:
     start: share of the steps before the shrinking begins, so that importances mean something.
     end: share of the steps at which the network has its final shape; it trains on without penalty.
     horizon: how far ahead the control looks, as a share of the steps between start and end, or what is left of them.
+    gain: how fast the gain on the weight follows the cost's distance from the curve.
     pull: the penalty moves a factor by at most this share of the learning rate in a step, so the task can hold it.
     travel: distance a factor can go between start and end; in short runs the factors learn faster to allow it.
     threshold: a unit is dead when its factor and the factor's moving average are at most this (method: 1e-3).
@@ -28,7 +30,8 @@ class ShrinkOptions:
 
     start: float = 0.1
     end: float = 0.7
-    horizon: float = 0.25
+    horizon: float = 0.1
+    gain: float = 0.2
     pull: float = 1.0
     travel: float = 4.0
     threshold: float = 1e-3
@@ -39,7 +42,7 @@ class ShrinkOptions:
             raise InputError(
                 f"shrink.start is {self.start} and shrink.end {self.end}; 0 <= start < end <= 1 is needed."
             )
-        for name in ("horizon", "pull", "travel", "threshold", "cuts"):
+        for name in ("horizon", "gain", "pull", "travel", "threshold", "cuts"):
             if getattr(self, name) <= 0:
                 raise InputError(f"shrink.{name} is {getattr(self, name)}; it must be positive.")
 

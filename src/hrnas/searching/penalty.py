@@ -2,9 +2,9 @@
 
 The objective is the paper's; the step that minimises it is the proximal one, in the optimizer's own metric. A gradient
 of the L1 term put through Adam fails twice: it never brings a factor to zero, but swings around it by about the
-learning rate; and Adam divides every factor's gradient by its size, so a factor on which nothing depends resists the penalty as
-hard as one on which much depends. The proximal step lands on zero, and dividing the pull by the same size as Adam
-divides the task's gradient lets what matters hold out longer (Yun et al. 2020, ProxGen).
+learning rate; and Adam divides every factor's gradient by its size, so a factor on which nothing depends resists the
+penalty as hard as one on which much depends. The proximal step lands on zero, and dividing the pull by the same size
+as Adam divides the task's gradient lets what matters hold out longer (Yun et al. 2020, ProxGen).
 
 U number of units.
 """

@@ -11,6 +11,7 @@ U number of units.
 """
 
 from collections.abc import MutableMapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -58,7 +59,7 @@ class Shrinker:
         self._control_steps = max(1, (self.curve.end_step - self.curve.start_step) // (5 * self.options.cuts))
         self._cut_steps = max(1, (self.curve.end_step - self.curve.start_step) // self.options.cuts)
         self.steps_done = 0
-        self.weight = 0.0
+        self.weight, self._gain = 0.0, 1.0
         self._read_units()
         self._moving_average = importance_factors(self._scales)
 
@@ -120,14 +121,17 @@ class Shrinker:
         return {
             "steps_done": self.steps_done,
             "weight": self.weight,
+            "gain": self._gain,
             "supernet_macs": self.curve.supernet_macs,
             "moving_average": self._moving_average,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state of a shrinker with the same model, options and budget."""
-        self.steps_done, self.weight = state["steps_done"], state["weight"]
-        self._moving_average = state["moving_average"].clone()
+        self.steps_done, self.weight, self._gain = state["steps_done"], state["weight"], state["gain"]
+        # The model has been cut since; the curve starts at the supernet.
+        self.curve = replace(self.curve, supernet_macs=state["supernet_macs"])
+        self._moving_average = state["moving_average"].to(self._costs.device, copy=True)
         assert len(self._moving_average) == self.num_units, "the state belongs to another architecture"
 
     def _read_units(self) -> None:
@@ -155,7 +159,9 @@ class Shrinker:
         horizon = self.options.horizon * (self.curve.end_step - self.curve.start_step)
         horizon = max(1.0, min(horizon, self.curve.end_step - self.steps_done))
         target = self.curve.planned_macs(round(self.steps_done + horizon))
-        self.weight = penalty_weight(
+        # The logarithm: a lag of a tenth counts the same for a large and for a small network.
+        self._gain = max(1.0, self._gain * (macs_alive / self.planned_macs) ** self.options.gain)
+        self.weight = self._gain * penalty_weight(
             importance[alive],
             self._costs.cpu()[alive],
             self._macs[alive],
