@@ -83,7 +83,8 @@ def train(options: TrainOptions, checkpoint: Checkpoint | None = None) -> dict[s
     if checkpoint is None:
         recorder.begin(architecture, reason="given", units=0)
     else:
-        recorder.resume(state.step, restore(checkpoint, state)["best"])
+        best = restore(checkpoint, state)["best"]
+        recorder.resume(state.step, best)
 
     batches = session.train_batches(
         batch_size=options.batch_size,
