@@ -1,11 +1,11 @@
 """hrnas: give it your images and a budget; it returns the most accurate high-resolution network that fits.
 
-    model = hrnas.create_model("hr", num_classes=19)              # a network for your own training loop
-    backbone = hrnas.create_model("hr", features_only=True)       # a list of maps, one a branch
-    model = hrnas.load("runs/camvid-macs-150M")                   # what a search has found, trained
-    hrnas.cost(model, (512, 1024)).macs                           # exact, at the input size you name
-    hrnas.search("data.yaml", budget="macs=1G", run="runs/mine")  # the whole search
-    hrnas.Shrinker(model, optimizer, ...)                         # the search inside your own loop
+model = hrnas.create_model("hr", num_classes=19)              # a network for your own training loop
+backbone = hrnas.create_model("hr", features_only=True)       # a list of maps, one a branch
+model = hrnas.load("runs/camvid-macs-150M")                   # what a search has found, trained
+hrnas.cost(model, (512, 1024)).macs                           # exact, at the input size you name
+hrnas.search("data.yaml", budget="macs=1G", run="runs/mine")  # the whole search
+hrnas.Shrinker(model, optimizer, ...)                         # the search inside your own loop
 """
 
 from __future__ import annotations

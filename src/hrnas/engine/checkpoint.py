@@ -1,7 +1,8 @@
 """Checkpoints: a directory of plain files, written under a temporary name and renamed when complete.
 
-step-XXXXXXXX/  architecture.json  model.safetensors  averages.safetensors  optimizer.safetensors  state.json
-Tensors and JSON only: loading one runs no code. state.json is written last and holds the digests of the others.
+step-XXXXXXXX/  architecture.json  {model,averages,optimizer,extra}.safetensors  state.json
+Tensors and JSON only: loading one runs no code. state.json is written last and holds the digests of the others and
+of itself.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.file import fingerprint, read_architecture, to_json
-from hrnas.engine.records import write_json
+from hrnas.engine.records import to_plain, write_json
 from hrnas.engine.training import TrainState
 from hrnas.errors import CheckpointError, InputError
 from hrnas.models.loading import load_weights
@@ -52,10 +53,11 @@ def save_checkpoint(
     extra: further state, plain JSON types and tensors, given back by `read_checkpoint` in `state["extra"]`.
     A save that is killed leaves the older checkpoints as they were. Raises InputError when the disk refuses.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / checkpoint_name(state.step)
     temporary = folder / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    replaced = folder / f"{temporary.name}.replaced"
+    for leftover in folder.glob(".step-*"):  # of saves that were killed
+        shutil.rmtree(leftover, ignore_errors=True)
     extra = extra or {}
     tensors = {
         "model": dict(state.model.state_dict()),
@@ -67,32 +69,34 @@ def save_checkpoint(
         },
     }
     try:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         (temporary / "architecture.json").write_text(to_json(state.model.architecture), encoding="utf-8")
         for name, values in tensors.items():
             save_file({key: value.contiguous() for key, value in values.items()}, temporary / f"{name}.safetensors")
-        write_json(
-            temporary / "state.json",
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "step": state.step,
-                "seconds": state.seconds,
-                "num_updates": state.averages.num_updates,
-                "fingerprint": fingerprint(state.model.architecture),
-                "extra": {name: value for name, value in extra.items() if not torch.is_tensor(value)},
-                "sha256": {file.name: _digest(file) for file in sorted(temporary.iterdir())},
-            },
-        )
-        shutil.rmtree(final, ignore_errors=True)
+        plain = {
+            "format": FORMAT,
+            "version": VERSION,
+            "step": state.step,
+            "seconds": state.seconds,
+            "num_updates": state.averages.num_updates,
+            "fingerprint": fingerprint(state.model.architecture),
+            "extra": {name: value for name, value in extra.items() if not torch.is_tensor(value)},
+            "sha256": {file.name: _digest(file) for file in sorted(temporary.iterdir())},
+        }
+        write_json(temporary / "state.json", {**plain, "seal": _seal(plain)})
+        if final.exists():
+            final.rename(replaced)
         temporary.rename(final)
     except (OSError, SafetensorError) as error:
+        if replaced.exists():
+            replaced.rename(final)
         raise InputError(
             f"The checkpoint of step {state.step} could not be written ({error}); older ones in {folder} are whole. "
             "Free disk space and resume."
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
     for old in list_checkpoints(folder)[:-keep_last]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -112,6 +116,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} holds no readable state.json ({error}). {remedy}") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT or state.get("version") != VERSION:
         raise CheckpointError(f"{path} is no checkpoint of this hrnas (format {FORMAT}, version {VERSION}). {remedy}")
+    if state.get("seal") != _seal(state):
+        raise CheckpointError(f"{path / 'state.json'} is not what was written. {remedy}")
     for name, digest in state["sha256"].items():
         file = path / name
         if not file.is_file() or _digest(file) != digest:
@@ -128,7 +134,8 @@ def restore(checkpoint: Checkpoint, state: TrainState) -> dict[str, Any]:
     """Put a checkpoint into a state whose model has the checkpoint's architecture; return what was saved as extra."""
     load_weights(state.model, checkpoint.tensors["model"], str(checkpoint.path))
     assert state.averages.tensors.keys() == checkpoint.tensors["averages"].keys()
-    state.averages.tensors.update({name: value.clone() for name, value in checkpoint.tensors["averages"].items()})
+    for name, value in checkpoint.tensors["averages"].items():
+        state.averages.tensors[name].copy_(value)
     state.averages.num_updates = checkpoint.state["num_updates"]
     _load_optimizer(state, checkpoint.tensors["optimizer"])
     state.step, state.seconds = checkpoint.state["step"], checkpoint.state["seconds"]
@@ -154,7 +161,19 @@ def _load_optimizer(state: TrainState, tensors: dict[str, Tensor]) -> None:
     parameters = dict(state.model.named_parameters())
     for key, value in tensors.items():
         name, entry = key.rsplit("/", 1)
-        state.optimizer.state[parameters[name]][entry] = value.clone()
+        parameter = parameters[name]
+        if value.shape == parameter.shape:
+            # With the parameter's strides: a fused optimizer goes through both in the order of memory.
+            value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+        elif state.optimizer.defaults.get("fused"):
+            value = value.to(parameter.device)  # the count of steps
+        state.optimizer.state[parameter][entry] = value
+
+
+def _seal(state: dict[str, Any]) -> str:
+    """Return the digest of state.json without its own entry, as it reads back."""
+    plain = to_plain({name: value for name, value in state.items() if name != "seal"})
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

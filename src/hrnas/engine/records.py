@@ -11,7 +11,7 @@ from typing import Any
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
     """Append one JSON object as a line. Numbers that JSON does not know (nan) become null."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(_plain(record), separators=(", ", ": ")) + "\n")
+        file.write(json.dumps(to_plain(record), separators=(", ", ": ")) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -29,7 +29,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """Replace a JSON file as a whole."""
-    write_text(path, json.dumps(_plain(data), indent=1) + "\n")
+    write_text(path, json.dumps(to_plain(data), indent=1) + "\n")
 
 
 def keep_lines_until(path: Path, step: int) -> None:
@@ -46,11 +46,12 @@ def keep_lines_until(path: Path, step: int) -> None:
     write_text(path, "".join(f"{line}\n" for line in kept))
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
+    """Return JSON types: text as keys, lists, and null for numbers JSON does not know."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

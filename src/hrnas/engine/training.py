@@ -33,7 +33,7 @@ def train_step(state: TrainState, images: Tensor, targets: Tensor, loss_terms: L
     """Do one step and return its loss.
 
     images: normalised (B, 3, H, W); targets: what loss_terms takes; rate: the learning rate.
-    Raises NonFiniteError, naming the loss term and the step, before anything has changed.
+    Raises NonFiniteError, naming the loss term and the step, before weights, optimizer state or averages have changed.
     """
     set_learning_rate(state.optimizer, rate)
     state.model.train()
@@ -41,7 +41,7 @@ def train_step(state: TrainState, images: Tensor, targets: Tensor, loss_terms: L
     for name, term in terms.items():
         if not torch.isfinite(term):
             raise NonFiniteError(
-                f"Loss term '{name}' became {float(term)} at step {state.step + 1}, before the optimizer step; the "
+                f"Loss term '{name}' became {float(term.detach())} at step {state.step + 1}, before the optimizer step; the "
                 "last checkpoint is good. Lower optimizer.learning_rate or look at the data with 'hrnas check'."
             )
     loss = torch.stack(list(terms.values())).sum()
