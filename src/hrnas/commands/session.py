@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import rich
 import torch
 from torch import Tensor
 
@@ -93,7 +94,8 @@ def open_session(
         description = parse_description(dict(data), where="data", folder=Path.cwd())
     else:
         description = read_description(data)
-    opened = {split: open_split(description, split) for split in splits}
+    with rich.get_console().status("Opening the data set (Toy City is rendered once) ..."):
+        opened = {split: open_split(description, split) for split in splits}
     if input_size is None:
         height, width = next(iter(opened.values())).read(0).mask.shape
         input_size = InputSize(height, width)
