@@ -1,0 +1,182 @@
+"""Plans: the floor, the order, the exact step into the budget, refusals, and what they print."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hrnas.arch.architecture import Architecture, StemConv
+from hrnas.arch.presets import search_space
+from hrnas.arch.space import StageSpace
+from hrnas.costing.analytic import cost
+from hrnas.errors import BudgetError
+from hrnas.searching.plan import make_plan, plan_budget, plan_dead, smallest_network, uniform_network
+from hrnas.searching.units import unit_groups, unit_macs
+from searching.networks import SIZE, TINY
+
+TINY_NET = TINY.supernet(3)
+SMALL_NET = search_space("hr-small").supernet(11)
+
+
+def importances(architecture: Architecture, seed: int, size: tuple[int, int] = SIZE) -> Tensor:
+    """Return random importances of very different sizes, some of them zero or equal."""
+    macs = unit_macs(unit_groups(architecture, size))
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.exp(3 * torch.randn(len(macs), generator=generator))
+    values[torch.rand(len(macs), generator=generator) < 0.2] = 0
+    values[torch.rand(len(macs), generator=generator) < 0.1] = 1
+    return values
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_dead_units_go_cheapest_first_and_never_below_the_floor(seed: int, share: float) -> None:
+    importance = importances(TINY_NET, seed)
+    macs = unit_macs(unit_groups(TINY_NET, SIZE))
+    dead = torch.rand(len(macs), generator=torch.Generator().manual_seed(seed)) < 0.5
+    floor = share * cost(TINY_NET, SIZE).macs
+    plan = plan_dead(TINY_NET, SIZE, dead, importance, floor)
+    assert plan.reason == "dead"
+    removed = ~plan.kept
+    assert bool((dead | ~removed).all()), "only dead units go"
+    assert plan.cost == cost(plan.architecture, SIZE)
+    assert plan.cost_before == cost(TINY_NET, SIZE)
+    assert plan.cost.macs == plan.cost_before.macs - int(macs[removed].sum())
+    assert plan.cost.macs >= floor
+    room = plan.cost.macs - floor
+    ratio = importance.double() / macs
+    left = dead & plan.kept
+    assert bool((macs[left] > room).all()), "a dead unit stays only where there is no room for it"
+    # Whoever goes has no better candidate of its own price that stays.
+    for index in removed.nonzero().flatten().tolist():
+        same = left & (macs == macs[index])
+        assert bool((ratio[same] >= ratio[index]).all())
+
+
+def test_a_low_floor_takes_all_dead_units_and_a_high_one_none() -> None:
+    total = len(unit_macs(unit_groups(TINY_NET, SIZE)))
+    dead = torch.arange(total) % 3 == 0
+    importance = importances(TINY_NET, 0)
+    assert torch.equal(plan_dead(TINY_NET, SIZE, dead, importance, 0).kept, ~dead)
+    nothing = plan_dead(TINY_NET, SIZE, dead, importance, cost(TINY_NET, SIZE).macs)
+    assert nothing.removed == 0
+    assert nothing.architecture == TINY_NET
+    assert not nothing.blocks
+    assert plan_dead(TINY_NET, SIZE, torch.zeros(total, dtype=torch.bool), importance, 0).removed == 0
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), where=st.floats(0, 1))
+def test_the_budget_step_lands_within_two_percent_below(seed: int, where: float) -> None:
+    size = (96, 128)
+    importance = importances(SMALL_NET, seed, size)
+    smallest, widest = cost(smallest_network(SMALL_NET), size).macs, cost(SMALL_NET, size).macs
+    budget = round(smallest + where * (widest - smallest))
+    plan = plan_budget(SMALL_NET, size, importance, budget)
+    assert plan.reason == "budget"
+    assert 0.98 * budget < plan.cost.macs <= budget
+    assert plan.cost == cost(plan.architecture, size)
+    macs = unit_macs(unit_groups(SMALL_NET, size))
+    room = budget - plan.cost.macs
+    assert bool((macs[~plan.kept] > room).all()), "whatever still fits is given back"
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), where=st.floats(0, 1))
+def test_the_budget_step_in_a_coarse_space(seed: int, where: float) -> None:
+    smallest, widest = cost(smallest_network(TINY_NET), SIZE).macs, cost(TINY_NET, SIZE).macs
+    budget = round(smallest + where * (widest - smallest))
+    plan = plan_budget(TINY_NET, SIZE, importances(TINY_NET, seed), budget)
+    assert 0.98 * budget < plan.cost.macs <= budget
+
+
+@pytest.mark.parametrize("share", [0.45, 0.6, 0.8, 0.95])
+def test_the_budget_step_removes_least_importance_per_mac(share: float) -> None:
+    """All importances per MAC apart: what goes is the start of the order, but for what was given back at its end."""
+    macs = unit_macs(unit_groups(TINY_NET, SIZE))
+    order = torch.randperm(len(macs), generator=torch.Generator().manual_seed(1))
+    importance = (1.0 + order.argsort()) * macs  # the unit order[0] is the least important for its price
+    budget = round(share * cost(TINY_NET, SIZE).macs)
+    plan = plan_budget(TINY_NET, SIZE, importance, budget)
+    removed = ~plan.kept[order]
+    last = int(removed.nonzero().max())
+    excess = cost(TINY_NET, SIZE).macs - budget
+    first_enough = int((macs[order].cumsum(0) >= excess).nonzero().min())
+    assert last <= first_enough
+    given_back = [index for index in range(first_enough + 1) if not removed[index]]
+    room = int(macs[order][: first_enough + 1].sum()) - excess
+    for index in range(first_enough, -1, -1):  # most important first, as far as they fit
+        fits = int(macs[order][index]) <= room
+        assert (index in given_back) == fits
+        room -= int(macs[order][index]) if fits else 0
+
+
+def test_the_whole_range_is_reached() -> None:
+    smallest, widest = cost(smallest_network(TINY_NET), SIZE).macs, cost(TINY_NET, SIZE).macs
+    importance = importances(TINY_NET, 0)
+    everything = plan_budget(TINY_NET, SIZE, importance, smallest)
+    assert not everything.kept.any()
+    assert everything.architecture == smallest_network(TINY_NET)
+    assert plan_budget(TINY_NET, SIZE, importance, widest).removed == 0
+    assert plan_budget(TINY_NET, SIZE, importance, int(widest * 1.01)).removed == 0
+
+
+def test_budgets_that_cannot_be_met_are_refused() -> None:
+    smallest, widest = cost(smallest_network(TINY_NET), SIZE).macs, cost(TINY_NET, SIZE).macs
+    importance = importances(TINY_NET, 0)
+    with pytest.raises(BudgetError, match="below the smallest"):
+        plan_budget(TINY_NET, SIZE, importance, smallest - 1)
+    with pytest.raises(BudgetError, match="too coarse"):
+        plan_budget(TINY_NET, SIZE, importance, int(widest * 1.03))
+    bare = smallest_network(TINY_NET)
+    with pytest.raises(BudgetError, match="below the smallest"):
+        plan_budget(bare, SIZE, torch.zeros(0), smallest - 1)
+    assert plan_budget(bare, SIZE, torch.zeros(0), smallest).removed == 0
+
+
+def test_units_too_coarse_for_the_budget_are_refused() -> None:
+    space = replace(
+        TINY,
+        stem=(StemConv(out_channels=1),),
+        stages=(StageSpace(blocks=(1,), channels=(1,)),),
+        head_channels=1,
+        kernel_sizes=(7,),
+        expand_ratio=1,
+        head_expand_ratio=1,
+    )
+    coarse = space.supernet(3)
+    macs = unit_macs(unit_groups(coarse, SIZE))
+    whole = cost(coarse, SIZE).macs
+    assert int(macs.min()) > 0.03 * whole, "every unit is more than the tolerance"
+    with pytest.raises(BudgetError, match="too coarse") as error:
+        plan_budget(coarse, SIZE, torch.ones(len(macs)), whole - 1)
+    assert str(error.value).count(". ") == 1
+    assert "budget" in str(error.value)
+
+
+def test_a_plan_says_what_it_does() -> None:
+    total = len(unit_macs(unit_groups(TINY_NET, SIZE)))
+    kept = torch.ones(total, dtype=torch.bool)
+    kept[0] = kept[-1] = kept[-2] = False
+    plan = make_plan(TINY_NET, SIZE, kept, "dead")
+    assert plan.removed == 3
+    assert len(plan.blocks) == 2
+    assert str(plan).startswith("3 units of 2 blocks go (dead): ")
+    assert str(plan).endswith(" MACs")
+    assert list(plan.blocks)[0] == next(iter(TINY_NET.blocks()))[0]
+    first = plan.blocks[next(iter(plan.blocks))]
+    assert first.before.kernels[0][1] == first.after.kernels[0][1] + 1
+    assert first.kept.tolist() == list(range(1, first.before.hidden_channels))
+
+
+def test_uniform_thinning_keeps_every_path() -> None:
+    random = Random(0)
+    for _ in range(5):
+        share = random.random()
+        thin = dict(uniform_network(TINY_NET, share).blocks())
+        for name, block in TINY_NET.blocks():
+            assert thin[name].kernels == tuple((size, max(1, round(share * n))) for size, n in block.kernels)
