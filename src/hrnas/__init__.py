@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hrnas.errors import BudgetError, CheckpointError, HrnasError, InputError, Interrupted, NonFiniteError
-from hrnas.version import VERSION as __version__
+from hrnas.version import VERSION
 
 if TYPE_CHECKING:
     from hrnas.arch.architecture import Architecture
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hrnas.models.loading import create_model, list_models, load
     from hrnas.models.network import Backbone
     from hrnas.searching.shrinker import Shrinker
+
+__version__ = VERSION
 
 __all__ = [
     "BudgetError",

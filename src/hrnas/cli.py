@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from importlib.resources import files
+from itertools import zip_longest
 from typing import Any, Final
 
 import rich
@@ -142,10 +143,11 @@ def parse_options(name: str, verb: Verb, kind: type[Any], words: Sequence[str]) 
                 action.required = action.required and action.dest not in values
     given = _parse(parser, name, words)
     try:
+        parser.validate(given)  # what a recipe gives as default has not been looked at yet
         values = vars(parser.instantiate(given))
         return kind(**{field.name: values[field.name] for field in fields(kind)})
-    except ValueError as error:
-        raise InputError(" ".join(str(error).split())) from None
+    except (ValueError, TypeError) as error:
+        raise InputError(_readable(" ".join(str(error).split()))) from None
 
 
 def _parser(name: str, verb: Verb, kind: type[Any]) -> ArgumentParser:
@@ -227,7 +229,7 @@ def _field_descriptions(kind: type[Any]) -> dict[str, str]:
 def _normalised(words: Sequence[str], flags: Collection[str]) -> list[str]:
     """Let options be written with hyphens, --batch-size for --batch_size, and flags without a value."""
     normalised = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
         option, equals, value = word.partition("=")
         if option.startswith("--"):
             option = f"--{option[2:].replace('-', '_')}"

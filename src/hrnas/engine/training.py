@@ -3,6 +3,7 @@
 B batch, H height, W width.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -39,9 +40,10 @@ def train_step(state: TrainState, images: Tensor, targets: Tensor, loss_terms: L
     state.model.train()
     terms = loss_terms(state.model(images), targets)
     for name, term in terms.items():
-        if not torch.isfinite(term):
+        value = float(term.detach())
+        if not math.isfinite(value):
             raise NonFiniteError(
-                f"Loss term '{name}' became {float(term.detach())} at step {state.step + 1}, before the optimizer step; the "
+                f"Loss term '{name}' became {value} at step {state.step + 1}, before the optimizer step; the "
                 "last checkpoint is good. Lower optimizer.learning_rate or look at the data with 'hrnas check'."
             )
     loss = torch.stack(list(terms.values())).sum()

@@ -2,8 +2,8 @@
 
 Nobody tunes a weight. At every control step the weight is set so that the units whose removal the curve calls for
 within the horizon would reach zero by then, if only the penalty moved them: the factors, their costs and the learning
-rate say how strong a pull that takes. What the network holds against the pull shows as cost above the curve; a gain on the
-weight grows while there is some, and falls back when the cost is below the curve.
+rate say how strong a pull that takes. What the network holds against the pull shows as cost above the curve; a gain
+on the weight grows while there is some, and falls back when the cost is below the curve.
 """
 
 from dataclasses import dataclass
