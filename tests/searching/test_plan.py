@@ -167,7 +167,7 @@ def test_a_plan_says_what_it_does() -> None:
     assert len(plan.blocks) == 2
     assert str(plan).startswith("3 units of 2 blocks go (dead): ")
     assert str(plan).endswith(" MACs")
-    assert list(plan.blocks)[0] == next(iter(TINY_NET.blocks()))[0]
+    assert next(iter(plan.blocks)) == next(iter(TINY_NET.blocks()))[0]
     first = plan.blocks[next(iter(plan.blocks))]
     assert first.before.kernels[0][1] == first.after.kernels[0][1] + 1
     assert first.kept.tolist() == list(range(1, first.before.hidden_channels))

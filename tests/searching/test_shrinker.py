@@ -219,7 +219,7 @@ def test_the_pull_of_one_step_is_the_written_one() -> None:
     shrinker.weight = 0.3
     norms = [module.depthwise_norm.weight for _, module in search.model.named_modules() if hasattr(module, "expand")]
     old = torch.cat([norm.detach().clone() for norm in norms])
-    macs = torch.tensor(list(_unit_costs().values()))
+    macs = torch.tensor(list(_unit_costs().values()), dtype=torch.float32)
     costs = macs / macs.mean()
     assert shrinker.penalty() == pytest.approx(float((0.3 * costs * old.abs()).sum()), rel=1e-4)
     assert not shrinker.step()

@@ -117,7 +117,7 @@ def test_outputs_are_the_classes() -> None:
 
 
 def test_an_unknown_task_suggests_the_near_one() -> None:
-    with pytest.raises(InputError, match="Unknown task 'segmantation'. Did you mean 'segmentation'?"):
+    with pytest.raises(InputError, match=r"Unknown task 'segmantation'\. Did you mean 'segmentation'\?"):
         make_task("segmantation", names=NAMES, colors=COLORS)
     with pytest.raises(InputError, match=r"Known: segmentation\."):
         make_task("zzz", names=NAMES, colors=COLORS)

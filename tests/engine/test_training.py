@@ -1,0 +1,134 @@
+"""One training step, the refusal of numbers that are not finite, and the averaged network of an evaluation."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hrnas.engine.averages import Averages
+from hrnas.engine.evaluation import averaged_network
+from hrnas.engine.optimization import OptimizerOptions, make_optimizer
+from hrnas.engine.training import TrainState, train_step
+from hrnas.errors import NonFiniteError
+from hrnas.nn.recalibration import recalibrate
+from searching.networks import TINY, outputs_of, synthetic, tiny_network
+
+
+def new_state(seed: int = 0) -> TrainState:
+    model = tiny_network(seed)
+    return TrainState(model=model, optimizer=make_optimizer(model, OptimizerOptions()), averages=Averages(model, 8))
+
+
+def terms(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    return {"distance": nn.functional.mse_loss(outputs, targets), "size": 0.1 * outputs.square().mean()}
+
+
+def snapshot(state: TrainState) -> dict[str, Tensor]:
+    """Return copies of parameters, moments and averages."""
+    names = {parameter: name for name, parameter in state.model.named_parameters()}
+    return {
+        **{name: parameter.detach().clone() for name, parameter in state.model.named_parameters()},
+        **{f"average {name}": value.clone() for name, value in state.averages.tensors.items()},
+        **{
+            f"{entry} {names[parameter]}": value.clone()
+            for parameter, values in state.optimizer.state.items()
+            for entry, value in values.items()
+        },
+    }
+
+
+def test_the_loss_falls_and_the_step_counts() -> None:
+    state = new_state()
+    losses = [train_step(state, *synthetic(step % 4), terms, 0.01) for step in range(24)]
+    assert state.step == state.averages.num_updates == 24
+    assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
+    assert state.model.training
+    assert all(parameter.grad is None for parameter in state.model.parameters())
+
+
+def test_a_step_is_the_plain_one() -> None:
+    state = new_state()
+    train_step(state, *synthetic(0), terms, 0.01)
+    plain = copy.deepcopy(tiny_network(0)).train()
+    optimizer = make_optimizer(plain, OptimizerOptions())
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01
+    images, targets = synthetic(0)
+    outputs = plain(images)
+    (nn.functional.mse_loss(outputs, targets) + 0.1 * outputs.square().mean()).backward()
+    optimizer.step()
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(state.model.state_dict()[name], value, msg=name)
+    expected = {name: value.float() for name, value in tiny_network(0).state_dict().items()}
+    name = "head.output.weight"
+    mixed = expected[name] * 2 / 11 + plain.state_dict()[name] * 9 / 11
+    torch.testing.assert_close(state.averages.tensors[name], mixed)
+
+
+def test_the_returned_loss_is_the_sum_of_the_terms() -> None:
+    state = new_state()
+    model = copy.deepcopy(state.model).train()
+    images, targets = synthetic(0)
+    loss = train_step(state, images, targets, terms, 0.01)
+    assert loss == pytest.approx(sum(float(term.detach()) for term in terms(model(images), targets).values()))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_a_loss_that_is_not_finite_leaves_everything_as_it_was(bad: float, steps_before: int) -> None:
+    state = new_state()
+    for step in range(steps_before):
+        train_step(state, *synthetic(step), terms, 0.01)
+    before = snapshot(state)
+
+    def broken(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {**terms(outputs, targets), "heatmap": outputs.mean() * bad}
+
+    with pytest.raises(NonFiniteError) as error:
+        train_step(state, *synthetic(9), broken, 0.01)
+    message = str(error.value)
+    assert "Loss term 'heatmap' became " in message
+    assert f"at step {steps_before + 1}, before the optimizer step" in message
+    assert "\n" not in message
+    after = snapshot(state)
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert (state.step, state.averages.num_updates) == (steps_before, steps_before)
+    assert all(parameter.grad is None for parameter in state.model.parameters())
+
+
+def test_the_averaged_network_is_the_averages_recalibrated() -> None:
+    state = new_state()
+    for step in range(4):
+        train_step(state, *synthetic(step), terms, 0.01)
+    batches = [synthetic(step)[0] for step in (20, 21)]
+    found = averaged_network(state.model, state.averages, batches)
+    expected = tiny_network(5)
+    state.averages.copy_to(expected)
+    recalibrate(expected, batches)
+    images = synthetic(30)[0]
+    torch.testing.assert_close(outputs_of(found, images)[0], outputs_of(expected.eval(), images)[0])
+    assert not any(module.training for module in found.modules())
+    assert found.architecture == TINY.supernet(3)
+    without = averaged_network(state.model, state.averages, [])
+    assert torch.equal(without.stem[0].norm.running_var, state.averages.tensors["stem.0.norm.running_var"])
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_the_averaged_network_leaves_the_training_alone(is_training: bool) -> None:
+    state = new_state()
+    for step in range(2):
+        train_step(state, *synthetic(step), terms, 0.01)
+    state.model.train(is_training)
+    before, buffers = snapshot(state), {name: value.clone() for name, value in state.model.state_dict().items()}
+    modes = [module.training for module in state.model.modules()]
+    rng = torch.get_rng_state()
+    network = averaged_network(state.model, state.averages, [synthetic(3)[0]])
+    assert torch.equal(torch.get_rng_state(), rng)
+    with torch.no_grad():
+        for value in network.state_dict().values():
+            value.zero_()
+    assert all(torch.equal(value, before[name]) for name, value in snapshot(state).items())
+    assert all(torch.equal(value, buffers[name]) for name, value in state.model.state_dict().items())
+    assert [module.training for module in state.model.modules()] == modes
