@@ -55,7 +55,8 @@ class Plan:
 
     def __str__(self) -> str:
         return (
-            f"{self.removed} units of {len(self.blocks)} blocks go ({self.reason}): "
+            f"{self.removed} unit{'s' * (self.removed != 1)} of {len(self.blocks)} "
+            f"block{'s' * (len(self.blocks) != 1)} go ({self.reason}): "
             f"{format_count(self.cost_before.macs)} to {format_count(self.cost.macs)} MACs"
         )
 
