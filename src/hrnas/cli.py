@@ -134,20 +134,15 @@ def parse_options(name: str, verb: Verb, kind: type[Any], words: Sequence[str]) 
         chosen = _parse(first, name, words)
         if chosen.data is not None:
             values = recipe_values(chosen.recipe, chosen.data, kind)
-            try:
-                parser.set_defaults(values)
-            except (KeyError, ValueError, TypeError) as error:
-                text = _readable(" ".join(str(error).strip("'").split()))
-                raise InputError(f"The recipe does not fit 'hrnas {name}': {text}. Mend it there.") from None
-            for action in parser._actions:
-                action.required = action.required and action.dest not in values
+            # As words before the user's: checked like them, and the later ones count.
+            texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+            words = [*(f"--{key}={text}" for key, text in texts.items()), *words]
     given = _parse(parser, name, words)
     try:
-        parser.validate(given)  # what a recipe gives as default has not been looked at yet
         values = vars(parser.instantiate(given))
         return kind(**{field.name: values[field.name] for field in fields(kind)})
-    except (ValueError, TypeError) as error:
-        raise InputError(_readable(" ".join(str(error).split()))) from None
+    except ValueError as error:
+        raise InputError(" ".join(str(error).split())) from None
 
 
 def _parser(name: str, verb: Verb, kind: type[Any]) -> ArgumentParser:
