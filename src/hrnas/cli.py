@@ -162,6 +162,9 @@ def _parser(name: str, verb: Verb, kind: type[Any]) -> ArgumentParser:
     for group in parser._action_groups:
         if group.title and (owner := re.fullmatch(r"<class '[\w.]*\.(\w+)Options'>", group.title)):
             group.title = owner[1].lower()
+    for group in parser._action_groups:
+        if (group.title or "").startswith("<class"):  # the parser's own heading, a Python name
+            group.title = f"options of {name}"
     descriptions = _field_descriptions(kind)
     for action in parser._actions:
         if action.dest in descriptions:

@@ -117,7 +117,6 @@ def search(options: SearchOptions, checkpoint: Checkpoint | None = None) -> dict
         num_steps=options.steps,
         augment=options.augment,
     )
-    macs = cost(shrinker.architecture, input_size).macs
     progress = LoopProgress(verb="search", steps=options.steps, first_step=state.step, metric=task.metric)
     with Interruption() as interruption, progress:
         started = time.monotonic() - state.seconds
@@ -126,18 +125,19 @@ def search(options: SearchOptions, checkpoint: Checkpoint | None = None) -> dict
             images = normalize(batch.images.to(session.device))
             loss = train_step(state, images, batch.targets.to(session.device), task.loss_terms, rate)
             if shrinker.step():
-                plan = shrinker.last_plan
-                macs = plan.cost.macs
-                recorder.cut(state.step, plan, shrinker.num_units)
-                progress.note(f"step {state.step}: {plan}")
+                assert shrinker.last_plan is not None
+                recorder.cut(state.step, shrinker.last_plan, shrinker.num_units)
+                progress.note(f"step {state.step}: {shrinker.last_plan}")
             state.seconds = time.monotonic() - started
-            progress.update(state.step, loss=loss, macs=macs, budget_macs=budget_macs, units=shrinker.num_units)
+            progress.update(
+                state.step, loss=loss, macs=shrinker.macs, budget_macs=budget_macs, units=shrinker.num_units
+            )
             if state.step % options.log_every == 0 or state.step == options.steps:
                 recorder.train_line(
                     state,
                     loss=loss,
                     rate=rate,
-                    macs=macs,
+                    macs=shrinker.macs,
                     penalty=shrinker.penalty(),
                     penalty_weight=shrinker.weight,
                     planned_macs=None if shrinker.is_finished else round(shrinker.planned_macs),

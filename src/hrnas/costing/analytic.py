@@ -47,6 +47,7 @@ class PlacedBlock:
 
     @property
     def size_out(self) -> Size:
+        """Size of the map the block puts out."""
         return halved(self.size_in, self.block.stride)
 
 

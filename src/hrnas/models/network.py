@@ -26,6 +26,7 @@ class Backbone(nn.Module):
 
     @property
     def features(self) -> tuple[Feature, ...]:
+        """Width and stride of every branch, highest resolution first."""
         return self.architecture.features
 
     def forward(self, image: Tensor) -> list[Tensor]:

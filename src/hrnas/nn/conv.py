@@ -40,6 +40,7 @@ class MixedDepthwise(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, ceil(H / s), ceil(W / s))."""
         slices = x.split(self.widths, dim=1)
         return torch.cat([conv(part) for conv, part in zip(self.convs.values(), slices, strict=True)], dim=1)
 

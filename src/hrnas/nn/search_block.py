@@ -65,6 +65,7 @@ class SearchBlock(nn.Module):
         self.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, ceil(H / s), ceil(W / s))."""
         out = self.skip(x)
         if self.expand is not None:
             hidden = F.relu(self.expand_norm(self.expand(x)), inplace=True)  # (B, E, H, W)

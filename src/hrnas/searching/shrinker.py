@@ -34,7 +34,9 @@ class Shrinker:
     model: the supernet; cut in place. optimizer: holds the model's parameters; its state is cut along.
     input_size: (H, W) of an image; all costs are at this size.
     budget_macs: MACs of one image that the network shall have; met within (0.98, 1.00].
-    steps: of the whole run. averages: averaged tensors by name, cut along; None if there are none.
+    steps: of the whole run. options: when and how hard to shrink. averages: averaged tensors by name, cut along; None
+    if there are none. supernet_macs: where the cost curve starts, when the model has been cut already (a resumed run).
+    last_plan: the latest cut; None before the first.
     Raises BudgetError when the budget is outside the model's range.
     """
 
@@ -59,6 +61,7 @@ class Shrinker:
         self._control_steps = max(1, (self.curve.end_step - self.curve.start_step) // (5 * self.options.cuts))
         self._cut_steps = max(1, (self.curve.end_step - self.curve.start_step) // self.options.cuts)
         self.steps_done = 0
+        self.last_plan: Plan | None = None
         self.weight, self._gain = 0.0, 1.0
         self._read_units()
         self._moving_average = importance_factors(self._scales)
@@ -67,6 +70,11 @@ class Shrinker:
     def architecture(self) -> Architecture:
         """The network as it stands."""
         return self.model.architecture
+
+    @property
+    def macs(self) -> int:
+        """MACs of the network as it stands."""
+        return self._cost.macs
 
     @property
     def num_units(self) -> int:
@@ -135,6 +143,7 @@ class Shrinker:
         assert len(self._moving_average) == self.num_units, "the state belongs to another architecture"
 
     def _read_units(self) -> None:
+        self._cost = cost(self.architecture, self.input_size)
         self._groups = unit_groups(self.architecture, self.input_size)
         self._macs = unit_macs(self._groups)
         self._scales = factors(self.model, self._groups)
@@ -155,7 +164,7 @@ class Shrinker:
         factor = importance_factors(self._scales)
         importance = (factor * gradient_sizes(self._scales, self.optimizer)).cpu()
         alive = (factor > self.options.threshold).cpu()
-        macs_alive = cost(self.architecture, self.input_size).macs - int(self._macs[~alive].sum())
+        macs_alive = self.macs - int(self._macs[~alive].sum())
         horizon = self.options.horizon * (self.curve.end_step - self.curve.start_step)
         horizon = max(1.0, min(horizon, self.curve.end_step - self.steps_done))
         target = self.curve.planned_macs(round(self.steps_done + horizon))
