@@ -30,22 +30,24 @@ _FROM_YIQ: Final = np.linalg.inv(_TO_YIQ)
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentOptions:
-    """How training samples are varied. All of it off: `AugmentOptions.none()`."""
+    """How training samples are varied. All of it off: `AugmentOptions.none()`.
+
+    scale: range of the random scale, drawn uniformly; 1 shows the whole image, 2 a quarter of its area, 0.5 pads it.
+    flip: probability of a left-right flip.
+    photometric: probability with which each of the four changes below is applied.
+    brightness: colours are multiplied by a factor drawn from 1 - brightness .. 1 + brightness.
+    contrast: distance to the picture's mean grey is multiplied by a factor from 1 - contrast .. 1 + contrast.
+    saturation: distance to each pixel's own grey is multiplied by a factor from 1 - saturation .. 1 + saturation.
+    hue: colours turn by up to this part of the colour circle in either direction, at unchanged luma (0.5 = any).
+    """
 
     scale: tuple[float, float] = (0.5, 2.0)
-    """Range of the random scale, drawn uniformly; 1 shows the whole image, 2 a quarter of its area, 0.5 pads it."""
     flip: float = 0.5
-    """Probability of a left-right flip."""
     photometric: float = 0.5
-    """Probability with which each of the four changes below is applied."""
     brightness: float = 0.25
-    """Colours are multiplied by a factor drawn from 1 - brightness .. 1 + brightness."""
     contrast: float = 0.4
-    """Distance to the picture's mean grey is multiplied by a factor from 1 - contrast .. 1 + contrast."""
     saturation: float = 0.4
-    """Distance to each pixel's own grey is multiplied by a factor from 1 - saturation .. 1 + saturation."""
     hue: float = 0.05
-    """Colours turn by up to this part of the colour circle in either direction, at unchanged luma (0.5 = any)."""
 
     def __post_init__(self) -> None:
         low, high = self.scale

@@ -66,22 +66,11 @@ class Network(Backbone):
 
 
 def build_model(architecture: Architecture) -> Network | Backbone:
-    """Return the network of an architecture, freshly initialised from torch's random state.
+    """Return the network of an architecture, with torch's initial weights drawn from its random state.
 
     A Network when the architecture has a head; otherwise a Backbone, which returns the list of its branches.
     """
-    model = Backbone(architecture) if architecture.head is None else Network(architecture)
-    initialize(model)
-    return model
-
-
-def initialize(model: nn.Module) -> None:
-    """Initialise convolutions as He et al. 2015 (fan out, ReLU), batch norms to 1 and 0, in place."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    return Backbone(architecture) if architecture.head is None else Network(architecture)
 
 
 def _stem(architecture: Architecture) -> nn.Sequential:
