@@ -7,6 +7,7 @@ common scale of a block's factors out again.
 U number of units.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -81,32 +82,29 @@ def plan_dead(
 def plan_budget(architecture: Architecture, input_size: Size, importance: Tensor, budget_macs: int) -> Plan:
     """Plan the exact step: least importance per MAC first, into (0.98, 1.00] of the budget.
 
-    What the last units overshoot is given back to the most important of those removed that still fit.
-    Raises BudgetError when no choice of whole units lands there.
+    What the last units overshoot is given back to the most important of those removed that still fit. Where units are
+    coarse and that lands too low, units near the end of those removed change places until it does not.
+    Raises BudgetError when the budget is below the smallest network, or no choice of whole units was found.
     """
     macs = unit_macs(unit_groups(architecture, input_size))
     macs_before = cost(architecture, input_size).macs
     excess = macs_before - budget_macs
+    smallest = macs_before - int(macs.sum())
+    if budget_macs < smallest:
+        raise BudgetError(
+            f"Budget of {format_count(budget_macs)} MACs is below the smallest network that can be cut from here, "
+            f"{format_count(smallest)} MACs. Raise the budget or choose a smaller space."
+        )
+    order = _least_important_first(importance, macs)
     kept = torch.ones(len(macs), dtype=torch.bool)
-    if excess > 0:
-        order = _least_important_first(importance, macs)
-        removed = torch.tensor(order, dtype=torch.int64)
-        sums = macs[removed].cumsum(0)
-        if not len(sums) or int(sums[-1]) < excess:
-            smallest = macs_before - (int(sums[-1]) if len(sums) else 0)
-            raise BudgetError(
-                f"Budget of {format_count(budget_macs)} MACs is below the smallest network that can be cut from here, "
-                f"{format_count(smallest)} MACs. Raise the budget or choose a smaller space."
-            )
-        last = int(torch.searchsorted(sums, excess))
-        room = int(sums[last]) - excess
-        kept[removed[: last + 1]] = False
-        for index in reversed(order[: last + 1]):
-            if int(macs[index]) <= room:
-                kept[index] = True
-                room -= int(macs[index])
+    kept[_first_to_go(order, macs.tolist(), excess)] = False
     plan = make_plan(architecture, input_size, kept, "budget")
-    if not (1 - TOLERANCE) * budget_macs < plan.cost.macs <= budget_macs:
+    lowest = math.floor((1 - TOLERANCE) * budget_macs) + 1
+    if plan.cost.macs < lowest:
+        changed = _exchange(order, macs.tolist(), kept.tolist(), lowest - plan.cost.macs, budget_macs - plan.cost.macs)
+        kept[changed] = ~kept[changed]
+        plan = make_plan(architecture, input_size, kept, "budget")
+    if not lowest <= plan.cost.macs <= budget_macs:
         raise BudgetError(
             f"The network costs {format_count(macs_before)} MACs and its units are too coarse to land within "
             f"{TOLERANCE:.0%} below {format_count(budget_macs)}; {format_count(plan.cost.macs)} is the nearest. "
@@ -154,6 +152,47 @@ def uniform_network(architecture: Architecture, share: float) -> Architecture:
             for name, block in architecture.blocks()
         }
     )
+
+
+def _first_to_go(order: list[int], macs: list[int], excess: int) -> list[int]:
+    """Return the first units of `order` that together have at least `excess` MACs.
+
+    Of those, the last in order are given back as far as the rest still has `excess`.
+    """
+    removed: list[int] = []
+    total = 0
+    for index in order:
+        if total >= excess:
+            break
+        removed.append(index)
+        total += macs[index]
+    for index in reversed(removed.copy()):
+        if macs[index] <= total - excess:
+            removed.remove(index)
+            total -= macs[index]
+    return removed
+
+
+def _exchange(order: list[int], macs: list[int], kept: list[bool], least: int, most: int) -> list[int]:
+    """Return units that change places, those removed with those kept, so that the cost rises by least..most MACs.
+
+    Tried from the end of those removed outwards: sums of ever more units, one for each small step of MACs. Empty
+    when there is none.
+    """
+    end = max((place for place, index in enumerate(order) if not kept[index]), default=0)
+    step = max(1, (most - least) // 16)
+    reach = most + 2 * max(macs, default=0)
+    sums: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}
+    for place in sorted(range(len(order)), key=lambda place: abs(place - end)):
+        index = order[place]
+        rise = -macs[index] if kept[index] else macs[index]
+        for total, changed in list(sums.values()):
+            new = total + rise
+            if least <= new <= most:
+                return [*changed, index]
+            if abs(new) <= reach:
+                sums.setdefault(new // step, (new, (*changed, index)))
+    return []
 
 
 def _least_important_first(importance: Tensor, macs: Tensor) -> list[int]:
