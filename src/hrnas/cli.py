@@ -12,7 +12,6 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
-from importlib.resources import files
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -72,12 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HrnasError as error:
         print(f"hrnas: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("hrnas: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"hrnas: {error}. Check the path, its permissions and the space on its disk.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("hrnas: interrupted", file=sys.stderr)
+        return 130
     finally:
         if as_json:
             rich.reconfigure(stderr=False)
@@ -131,7 +133,8 @@ def parse_options(name: str, verb: Verb, kind: type[Any], words: Sequence[str]) 
         first = _parser(name, verb, kind)
         for action in first._actions:
             action.required = False
-        chosen = _parse(first, name, words)
+        asks_for_help = {"-h", "--help"} & set(words)
+        chosen = Namespace(data=None) if asks_for_help else _parse(first, name, words)
         if chosen.data is not None:
             values = recipe_values(chosen.recipe, chosen.data, kind)
             # As words before the user's: checked like them, and the later ones count.
@@ -253,6 +256,8 @@ def _close_run(result: Mapping[str, Any]) -> None:
 
 
 def _help() -> str:
+    from hrnas.commands.recipes import known_recipes
+
     width = max(len(name) for name in VERBS)
     lines = [
         "hrnas: search and train a high-resolution network for your images under a budget",
@@ -264,9 +269,3 @@ def _help() -> str:
         "'hrnas VERB --help' shows a verb's options. Recipes: " + ", ".join(known_recipes()) + ".",
     ]
     return "\n".join(lines)
-
-
-def known_recipes() -> list[str]:
-    """Return the names of the recipes that come with hrnas."""
-    folder = files("hrnas") / "recipes"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))

@@ -171,7 +171,7 @@ def norm(name: str) -> list[str]:
 
 def layer(name: str) -> list[str]:
     return [
-        f"{name}.attention.query_key_value",
+        f"{name}.attention.query_key_value.weight",
         f"{name}.attention.out.weight",
         f"{name}.norm1.weight",
         f"{name}.norm1.bias",

@@ -42,7 +42,7 @@ def plain_layer_norm(x: Tensor, weights: Weights, name: str) -> Tensor:
 
 def plain_attention(queries: Tensor, memory: Tensor, weights: Weights, name: str, heads: int) -> Tensor:
     width = memory.shape[-1]
-    to_query, to_key, to_value = weights[f"{name}.query_key_value"].split(width)
+    to_query, to_key, to_value = weights[f"{name}.query_key_value.weight"].split(width)
     q, k, v = queries @ to_query.T, memory @ to_key.T, memory @ to_value.T
     part = width // heads
     mixed = []

@@ -1,6 +1,6 @@
 """Search spaces: the rule that makes the supernet, the widest network of the space (method: Search space)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hrnas.arch.architecture import Architecture, Block, DenseHead, FusionPath, Stage, StemConv
@@ -129,4 +129,4 @@ class SearchSpace:
             kernels=tuple((size, expand_ratio * in_channels) for size in sorted(self.kernel_sizes)),
         )
         has_transformer = self.transformers == "all" or (self.transformers == "residual" and block.is_residual)
-        return Block(**{**vars(block), "tokens": self.tokens}) if has_transformer else block
+        return replace(block, tokens=self.tokens) if has_transformer else block

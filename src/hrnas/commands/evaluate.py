@@ -1,6 +1,6 @@
 """hrnas evaluate: the figures of a trained network over a whole split."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class EvaluateOptions:
     split: str = "validation"
     data: str | None = None
     batch_size: int = 8
-    workers: int = default_workers()
+    workers: int = field(default_factory=default_workers)
     device: str = "auto"
 
 

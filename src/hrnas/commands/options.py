@@ -37,7 +37,7 @@ def default_workers() -> int:
 class TrainingOptions:
     """What search and train have in common.
 
-    run: the run directory; runs/ and a name made of the data set and the budget where left out.
+    run: the run directory; runs/ and a name made of the data set and the budget or network where left out.
     overwrite: replace what the run directory holds.
     input_size: of the network's input; images are resized to it. The first training image's size where left out.
     steps: optimizer steps of the whole run; all schedules run in steps.
@@ -71,6 +71,8 @@ class TrainingOptions:
     calibration_batches: int = 10
 
     def __post_init__(self) -> None:
+        if self.input_size is not None and not isinstance(self.input_size, InputSize):
+            object.__setattr__(self, "input_size", InputSize(*self.input_size))  # a plain (H, W) from Python
         for name in ("steps", "batch_size", "log_every", "evaluations", "keep_checkpoints", "calibration_batches"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed.")

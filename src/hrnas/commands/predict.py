@@ -17,7 +17,6 @@ from hrnas.commands.options import default_workers
 from hrnas.commands.session import Session
 from hrnas.data.decoding import read_image
 from hrnas.data.folders import IMAGE_ENDINGS
-from hrnas.data.opening import open_split
 from hrnas.data.transforms import evaluation_view, normalize
 from hrnas.errors import InputError
 from hrnas.models.network import Network
@@ -88,7 +87,7 @@ def _inputs(
 ) -> Iterator[tuple[str, NDArray[np.uint8], Sample | None]]:
     """Yield name, image (h, w, 3) and, for samples of a split, the sample with its truth."""
     if not images:
-        dataset = open_split(session.description, find_split(options.split))
+        dataset = session.sets[find_split(options.split)]
         for index in np.linspace(0, len(dataset) - 1, min(options.limit, len(dataset))).round().astype(int):
             sample = dataset.read(int(index))
             yield _file_name(sample.name), sample.image, sample

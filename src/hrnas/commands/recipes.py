@@ -9,10 +9,14 @@ from typing import Any
 
 import yaml
 
-from hrnas.commands.search import SearchOptions
-from hrnas.commands.train import TrainOptions
 from hrnas.data.description import read_description
 from hrnas.errors import InputError, did_you_mean
+
+
+def known_recipes() -> list[str]:
+    """Return the names of the recipes that come with hrnas."""
+    folder = files("hrnas") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def recipe_values(recipe: str | None, data: str | Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
@@ -21,8 +25,10 @@ def recipe_values(recipe: str | None, data: str | Mapping[str, Any], kind: type[
     recipe: a recipe's name or a YAML file; where left out, the one named like the known data set, if there is one.
     Raises InputError for an unknown or unreadable recipe, or a value that no verb has.
     """
-    folder = files("hrnas") / "recipes"
-    known = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    from hrnas.commands.search import SearchOptions  # not above: the list of recipes must not wait for torch
+    from hrnas.commands.train import TrainOptions
+
+    folder, known = files("hrnas") / "recipes", known_recipes()
     if recipe is None:
         dataset = data.get("dataset") if isinstance(data, Mapping) else read_description(data).dataset
         if dataset not in known:

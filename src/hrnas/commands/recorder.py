@@ -1,6 +1,7 @@
 """What a loop leaves in its run directory while it runs: lines, checkpoints, the best network, its evaluation."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,14 @@ class Recorder:
     best: float | None = None
 
     def begin(self, architecture: Architecture, *, reason: str, units: int) -> None:
-        """Write the network the run starts from."""
+        """Write the network the run starts from, in place of whatever an earlier start has left."""
+        for name in ("metrics.jsonl", "architectures.jsonl"):
+            (self.run / name).unlink(missing_ok=True)
         self._architecture_line(0, architecture, reason=reason, units=units, removed=0)
 
-    def resume(self, step: int, best: float | None) -> None:
+    def resume(self, step: int, architecture: Architecture, best: float | None) -> None:
         """Drop what was written after the checkpoint the run goes on from."""
+        write_text(self.run / "architecture.json", to_json(architecture))
         self.best = best
         for name in ("metrics.jsonl", "architectures.jsonl"):
             keep_lines_until(self.run / name, step)
@@ -82,7 +86,7 @@ class Recorder:
             },
         )
         if has_final_shape and (self.best is None or score >= self.best):
-            self.best = score
+            self.best = None if math.isnan(score) else score  # nan: no labelled pixel
             save_network(self.run / "best", network)
             write_evaluation(self.run, figures, network.architecture, session, step=state.step)
         return score

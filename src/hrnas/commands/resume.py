@@ -38,11 +38,12 @@ def resume(options: ResumeOptions) -> dict[str, Any]:
     checkpoint = read_checkpoint(found[-1]) if found else None
     if checkpoint is not None:
         _check_belongs(checkpoint, run, verb)
-    overwrite = checkpoint is None
     if verb == "search":
-        return search(replace(options_from(SearchOptions, config), run=str(run), overwrite=overwrite), checkpoint)
+        search_options = replace(options_from(SearchOptions, config), run=str(run))
+        return search(search_options, checkpoint=checkpoint, is_resumed=True)
     if verb == "train":
-        return train(replace(options_from(TrainOptions, config), run=str(run), overwrite=overwrite), checkpoint)
+        train_options = replace(options_from(TrainOptions, config), run=str(run))
+        return train(train_options, checkpoint=checkpoint, is_resumed=True)
     raise InputError(f"{run} was written by '{verb}', which cannot be resumed; search and train can.")
 
 

@@ -25,7 +25,7 @@ from hrnas.engine.training import TrainState, train_step
 from hrnas.errors import Interrupted
 from hrnas.models.network import Network
 from hrnas.searching.control import ShrinkOptions, cost_curve
-from hrnas.searching.shrinker import Shrinker, factor_scale, macs_range
+from hrnas.searching.shrinker import Shrinker, check_reachable, factor_scale, macs_range
 from hrnas.searching.units import factors, unit_groups
 
 
@@ -47,8 +47,10 @@ class SearchOptions(TrainingOptions):
     shrink: ShrinkOptions = field(default_factory=ShrinkOptions)
 
 
-def search(options: SearchOptions, checkpoint: Checkpoint | None = None) -> dict[str, Any]:
-    """Run a search, or go on with one from its checkpoint; return the result, which is also in RUN/result.json.
+def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_resumed: bool = False) -> dict[str, Any]:
+    """Run a search, or go on with one; return the result, which is also in RUN/result.json.
+
+    is_resumed: the run directory is there; go on from its checkpoint, or from the start where it has none.
 
     Raises InputError for data or options that cannot be used and BudgetError for a budget out of reach, both before
     anything is written; Interrupted after SIGINT or SIGTERM, with a checkpoint written.
@@ -65,7 +67,9 @@ def search(options: SearchOptions, checkpoint: Checkpoint | None = None) -> dict
     smallest, widest = macs_range(supernet, input_size)
     budget_macs = parse_budget(options.budget).resolve(smallest.macs, widest.macs)
     run = Path(options.run) if options.run else sized_run_name(session.description, options.budget)
-    if checkpoint is None:
+    check_reachable(supernet, input_size, budget_macs)
+    session.check_batch(supernet, options.batch_size)
+    if not is_resumed:
         check_free(run, overwrite=options.overwrite)
         session.read_samples(steps=options.steps, batch_size=options.batch_size, seed=options.seed)
         config = resolved_config(options, data=session.description.to_dict(), input_size=input_size)
@@ -91,7 +95,6 @@ def search(options: SearchOptions, checkpoint: Checkpoint | None = None) -> dict
         optimizer,
         input_size=input_size,
         budget_macs=budget_macs,
-        supernet_macs=widest.macs,
         steps=options.steps,
         options=options.shrink,
         averages=state.averages.tensors,
@@ -102,7 +105,7 @@ def search(options: SearchOptions, checkpoint: Checkpoint | None = None) -> dict
     else:
         extra = restore(checkpoint, state)
         shrinker.load_state_dict(extra["shrinker"] | {"moving_average": extra["moving_average"]})
-        recorder.resume(state.step, extra["best"])
+        recorder.resume(state.step, model.architecture, extra["best"])
 
     def save() -> None:
         shrinker_state = shrinker.state_dict()

@@ -1,5 +1,6 @@
 """What a verb needs around a network: the data set opened, the task, the device; and evaluation with them."""
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,11 @@ import rich
 import torch
 from torch import Tensor
 
+from hrnas.arch.architecture import Architecture
 from hrnas.commands.options import InputSize
 from hrnas.data.description import DataDescription, Split, parse_description, read_description
 from hrnas.data.loading import Batch, epoch_order, evaluation_batches, train_batches
-from hrnas.data.opening import open_split
+from hrnas.data.opening import SegmentationSet, open_split
 from hrnas.data.transforms import AugmentOptions, normalize
 from hrnas.errors import InputError
 from hrnas.models.network import Network
@@ -26,10 +28,11 @@ from hrnas.tasks.task import Task
 class Session:
     """An opened data set with its task, on a device.
 
-    input_size: (H, W) of the network's input, at which all costs are counted.
+    input_size: (H, W) of the network's input, at which all costs are counted. sets: the splits, opened and checked.
     """
 
     description: DataDescription
+    sets: Mapping[Split, SegmentationSet]
     task: Task
     input_size: InputSize
     device: torch.device
@@ -40,7 +43,7 @@ class Session:
     ) -> Iterator[Batch]:
         """Return the training batches of steps first_step..num_steps-1."""
         return train_batches(
-            open_split(self.description, "train"),
+            self.sets["train"],
             batch_size=batch_size,
             input_size=self.input_size,
             seed=seed,
@@ -58,6 +61,16 @@ class Session:
         for batch in batches:
             yield normalize(batch.images.to(self.device))
 
+    def check_batch(self, architecture: Architecture, batch_size: int) -> None:
+        """Raise InputError when a batch norm would see a single number a channel, from which nothing can be learnt."""
+        coarsest = architecture.features[-1].stride
+        area = math.prod(-(-side // coarsest) for side in self.input_size)
+        if batch_size * area < 2:
+            raise InputError(
+                f"Batch size is {batch_size} and the coarsest map of a {self.input_size} input is 1x1 (stride "
+                f"{coarsest}); batch norm needs at least 2 numbers a channel. Raise the batch size or the input size."
+            )
+
     def read_samples(self, *, steps: int, batch_size: int, seed: int) -> None:
         """Read once what a run of so many steps will read, so that a broken file or label stops it before it begins.
 
@@ -65,7 +78,7 @@ class Session:
         """
         if self.description.toycity is not None:
             return
-        splits = [open_split(self.description, split) for split in ("train", "validation")]
+        splits = [self.sets["train"], self.sets["validation"]]
         shown = epoch_order(len(splits[0]), seed, 0)[: steps * batch_size]
         with ThreadPoolExecutor(max(1, self.workers)) as pool:  # Pillow decodes without Python's lock
             for dataset, indices in zip(splits, (shown, range(len(splits[1]))), strict=True):
@@ -74,7 +87,7 @@ class Session:
     @torch.no_grad()
     def evaluate(self, network: Network, split: Split, *, batch_size: int = 8) -> dict[str, Any]:
         """Return the task's figures for a network in evaluation mode over a whole split, and the number of samples."""
-        dataset = open_split(self.description, split)
+        dataset = self.sets[split]
         score = self.task.make_score()
         for batch in evaluation_batches(
             dataset, batch_size=batch_size, input_size=self.input_size, workers=self.workers
@@ -101,6 +114,7 @@ def open_session(
         input_size = InputSize(height, width)
     return Session(
         description=description,
+        sets=opened,
         task=make_task(description.task, names=description.names, colors=description.colors),
         input_size=input_size,
         device=find_device(device),

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import rich
 import torch
 
 from hrnas.arch.architecture import Architecture
-from hrnas.arch.file import read_architecture
+from hrnas.arch.file import fingerprint, read_architecture
 from hrnas.commands.interruption import Interruption
 from hrnas.commands.options import TrainingOptions
 from hrnas.commands.progress import LoopProgress
@@ -23,7 +24,7 @@ from hrnas.engine.checkpoint import Checkpoint, restore, save_checkpoint
 from hrnas.engine.optimization import learning_rate, make_optimizer
 from hrnas.engine.training import TrainState, train_step
 from hrnas.errors import InputError, Interrupted
-from hrnas.models.loading import load_weights, network_folder, read_weights
+from hrnas.models.loading import load_trained
 from hrnas.models.network import Network
 
 
@@ -41,8 +42,10 @@ class TrainOptions(TrainingOptions):
     weights: str | None = None
 
 
-def train(options: TrainOptions, checkpoint: Checkpoint | None = None) -> dict[str, Any]:
-    """Train a network, or go on from a checkpoint; return the result, which is also in RUN/result.json.
+def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_resumed: bool = False) -> dict[str, Any]:
+    """Train a network, or go on with it; return the result, which is also in RUN/result.json.
+
+    is_resumed: the run directory is there; go on from its checkpoint, or from the start where it has none.
 
     Raises InputError for data, options or files that cannot be used, before anything is written; Interrupted after
     SIGINT or SIGTERM, with a checkpoint written.
@@ -56,13 +59,17 @@ def train(options: TrainOptions, checkpoint: Checkpoint | None = None) -> dict[s
     )
     task, input_size = session.task, session.input_size
     architecture = checkpoint.architecture if checkpoint else _architecture(options.architecture, task.num_outputs)
-    run = Path(options.run) if options.run else sized_run_name(session.description, architecture.name)
+    network_name = f"{architecture.name}-{fingerprint(architecture)[:6]}"
+    run = Path(options.run) if options.run else sized_run_name(session.description, network_name)
+    session.check_batch(architecture, options.batch_size)
     torch.manual_seed(options.seed)
     model = Network(architecture)
     if options.weights is not None and checkpoint is None:
-        load_weights(model, read_weights(network_folder(options.weights)), options.weights)
+        is_whole = load_trained(model, options.weights)
+        if not is_whole:
+            rich.print(f"{options.weights} is for other classes: the last convolution starts afresh.")
     model.to(session.device, memory_format=torch.channels_last)
-    if checkpoint is None:
+    if not is_resumed:
         check_free(run, overwrite=options.overwrite)
         session.read_samples(steps=options.steps, batch_size=options.batch_size, seed=options.seed)
         config = resolved_config(
@@ -84,7 +91,7 @@ def train(options: TrainOptions, checkpoint: Checkpoint | None = None) -> dict[s
         recorder.begin(architecture, reason="given", units=0)
     else:
         best = restore(checkpoint, state)["best"]
-        recorder.resume(state.step, best)
+        recorder.resume(state.step, architecture, best)
 
     batches = session.train_batches(
         batch_size=options.batch_size,

@@ -207,8 +207,10 @@ def _only(read: list[Any]) -> Any:
 
 
 def _quiet(_worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the main process alone answers it, and then ends its workers.
+    # Ctrl-C reaches every process of the terminal, and batch systems stop a whole process group; the main process alone
+    # answers, and then ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # The thread that hands shared memory over prints a traceback when the main process goes away in the middle of it.
     # Nothing else in a worker comes here: DataLoader carries exceptions of the reading itself to the main process.
     sys.excepthook = lambda *_: None

@@ -34,7 +34,8 @@ def train_step(state: TrainState, images: Tensor, targets: Tensor, loss_terms: L
     """Do one step and return its loss.
 
     images: normalised (B, 3, H, W); targets: what loss_terms takes; rate: the learning rate.
-    Raises NonFiniteError, naming the loss term and the step, before weights, optimizer state or averages have changed.
+    Raises NonFiniteError, naming the loss term (or the gradient) and the step, before weights, optimizer state or
+    averages have changed.
     """
     set_learning_rate(state.optimizer, rate)
     state.model.train()
@@ -42,14 +43,23 @@ def train_step(state: TrainState, images: Tensor, targets: Tensor, loss_terms: L
     for name, term in terms.items():
         value = float(term.detach())
         if not math.isfinite(value):
-            raise NonFiniteError(
-                f"Loss term '{name}' became {value} at step {state.step + 1}, before the optimizer step; the "
-                "last checkpoint is good. Lower optimizer.learning_rate or look at the data with 'hrnas check'."
-            )
+            raise _non_finite(f"Loss term '{name}'", value, state.step + 1)
     loss = torch.stack(list(terms.values())).sum()
     loss.backward()
+    gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients))
+    if not math.isfinite(norm):
+        state.optimizer.zero_grad(set_to_none=True)
+        raise _non_finite("The gradient", norm, state.step + 1)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.averages.update(state.model)
     state.step += 1
     return float(loss.detach())
+
+
+def _non_finite(what: str, value: float, step: int) -> NonFiniteError:
+    return NonFiniteError(
+        f"{what} became {value} at step {step}, before the optimizer step; checkpoints hold none of it. "
+        "Lower optimizer.learning_rate or look at the data with 'hrnas check'."
+    )

@@ -80,7 +80,7 @@ def _transformer(name: str, weights: Mapping[str, Tensor], old: str) -> Iterator
     yield from _norm(f"{name}.token_norm", weights, [f"{old}.input_norm"])
     yield f"{name}.queries", weights[f"{old}.query_embed.weight"]
     for layer, attention in (("encoder", "self_attn"), ("decoder", "multihead_attn")):
-        yield f"{name}.{layer}.attention.query_key_value", weights[f"{old}.{layer}.{attention}.in_proj_weight"]
+        yield f"{name}.{layer}.attention.query_key_value.weight", weights[f"{old}.{layer}.{attention}.in_proj_weight"]
         yield f"{name}.{layer}.attention.out.weight", weights[f"{old}.{layer}.{attention}.out_proj.weight"]
         yield f"{name}.{layer}.feed_forward.0.weight", weights[f"{old}.{layer}.linear1.weight"]
         yield f"{name}.{layer}.feed_forward.3.weight", weights[f"{old}.{layer}.linear2.weight"]

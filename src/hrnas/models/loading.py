@@ -1,5 +1,6 @@
 """Networks by name, from a file, or from a run: plain modules, with no search machinery inside."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -51,13 +52,11 @@ def create_model(
             raise InputError(f"in_chans is {in_chans}; this architecture has {architecture.in_channels}. Leave it out.")
     weights = None if pretrained is None else read_weights(network_folder(pretrained))
     if features_only and architecture.head is not None:
-        architecture = Architecture(**{**vars(architecture), "head": None})
+        architecture = replace(architecture, head=None)
     model = build_model(architecture)
     if weights is not None:
-        own = model.state_dict()
         kept = {key: value for key, value in weights.items() if not (features_only and key.startswith("head."))}
         load_weights(model, kept, str(pretrained))
-        assert own.keys() == kept.keys()
     return model
 
 
@@ -73,6 +72,19 @@ def load(run_or_folder: str | Path) -> Network:
         raise InputError(f"{folder} holds a backbone without head. Use create_model(..., features_only=True).")
     load_weights(model, read_weights(folder), str(folder))
     return model.eval()
+
+
+def load_trained(model: Network, run_or_folder: str | Path) -> bool:
+    """Load the weights of a run or folder to start a training from; the last convolution only if its outputs agree.
+
+    Returns True when all was loaded, False when the last convolution keeps its fresh weights because those given are
+    for another number of classes. Raises CheckpointError when anything else differs.
+    """
+    weights = read_weights(network_folder(run_or_folder))
+    fresh = {key: value for key, value in model.state_dict().items() if key.startswith("head.output.")}
+    is_whole = all(key in weights and weights[key].shape == value.shape for key, value in fresh.items())
+    load_weights(model, weights if is_whole else {**weights, **fresh}, str(run_or_folder))
+    return is_whole
 
 
 def network_folder(run_or_folder: str | Path) -> Path:

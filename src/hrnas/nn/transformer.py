@@ -22,18 +22,18 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.query_key_value = nn.Parameter(torch.empty(3 * width, width))
+        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
-        nn.init.xavier_uniform_(self.query_key_value)
 
     def forward(self, queries: Tensor, memory: Tensor | None = None) -> Tensor:
         """Attend from queries (B, N, D) to memory (B, N, D); without memory, from the queries to themselves."""
         width = queries.shape[-1]
         if memory is None:
-            q, k, v = F.linear(queries, self.query_key_value).split(width, dim=-1)
+            q, k, v = self.query_key_value(queries).split(width, dim=-1)
         else:
-            q = F.linear(queries, self.query_key_value[:width])
-            k, v = F.linear(memory, self.query_key_value[width:]).split(width, dim=-1)
+            of_queries, of_memory = self.query_key_value.weight.split([width, 2 * width])
+            q = F.linear(queries, of_queries)
+            k, v = F.linear(memory, of_memory).split(width, dim=-1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))  # (B, heads, N, D/heads)
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
         return self.out(mixed.transpose(1, 2).flatten(2))

@@ -117,7 +117,7 @@ def _environment(record: RunRecord) -> list[tuple[str, str]]:
 
 def _commands(record: RunRecord) -> list[tuple[str, str]]:
     """Commands to reproduce and to go on, as (what it does, command)."""
-    run = shlex.quote(record.name)
+    run = shlex.quote(str(record.folder))
     commands = []
     if "command" in record.environment:
         commands.append(("made this run", record.environment["command"]))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hrnas.models.network import Backbone
 from hrnas.nn.search_block import SearchBlock
 from hrnas.searching.plan import BlockCut, Plan
 
@@ -19,13 +20,13 @@ from hrnas.searching.plan import BlockCut, Plan
 @torch.no_grad()
 def apply_plan(
     plan: Plan,
-    model: nn.Module,
+    model: Backbone,
     optimizer: Optimizer | None = None,
     averages: MutableMapping[str, Tensor] | None = None,
 ) -> None:
     """Cut `model` in place, and with it the optimizer's state and the averaged tensors.
 
-    model: made of search blocks whose names are the plan's; its modules keep their training or evaluation mode.
+    model: of the architecture the plan was made for; its modules keep their training or evaluation mode.
     optimizer: its parameters are replaced by those that stay, with their state; None if there is none.
     averages: averaged parameters and buffers by their names in the model; None if there are none.
     """
@@ -49,6 +50,7 @@ def apply_plan(
             _cut_optimizer(optimizer, old_parameters, dict(block.named_parameters()), cut)
         if averages is not None:
             _cut_averages(averages, f"{name}.", cut)
+    model.architecture = plan.architecture
 
 
 def _cut_values(state: Mapping[str, Tensor], cut: BlockCut) -> dict[str, Tensor]:

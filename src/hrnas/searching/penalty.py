@@ -30,15 +30,17 @@ def gradient_sizes(scales: list[nn.Parameter], optimizer: Optimizer) -> Tensor:
 
     From Adam's second moment, its bias corrected; 1 for every factor under an optimizer without one (SGD).
     """
+    betas = {id(p): group["betas"][1] for group in optimizer.param_groups if "betas" in group for p in group["params"]}
+    steps = None
     sizes = []
     for scale in scales:
         state = optimizer.state.get(scale, {})
         if "exp_avg_sq" not in state:
             sizes.append(torch.ones_like(scale))
             continue
-        beta = next(group["betas"][1] for group in optimizer.param_groups if any(p is scale for p in group["params"]))
-        correction = 1 - beta ** float(state["step"])
-        sizes.append((state["exp_avg_sq"] / correction).sqrt())
+        if steps is None:  # read once, all factors have made the same steps: on a GPU each reading waits for it
+            steps = float(state["step"])
+        sizes.append((state["exp_avg_sq"] / (1 - betas[id(scale)] ** steps)).sqrt())
     # A factor that never had a gradient must not get an infinite pull.
     return torch.cat(sizes).detach().clamp_min(1e-12) if sizes else torch.zeros(0)
 

@@ -14,12 +14,14 @@ from collections.abc import MutableMapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.budget import Budget
 from hrnas.costing.analytic import Cost, Size, cost
+from hrnas.errors import InputError
 from hrnas.models.network import Backbone
 from hrnas.searching.control import ShrinkOptions, cost_curve, penalty_weight
 from hrnas.searching.cut import apply_plan
@@ -35,9 +37,10 @@ class Shrinker:
     input_size: (H, W) of an image; all costs are at this size.
     budget_macs: MACs of one image that the network shall have; met within (0.98, 1.00].
     steps: of the whole run. options: when and how hard to shrink. averages: averaged tensors by name, cut along; None
-    if there are none. supernet_macs: where the cost curve starts, when the model has been cut already (a resumed run).
+    if there are none.
     last_plan: the latest cut; None before the first.
-    Raises BudgetError when the budget is outside the model's range.
+    Raises BudgetError when the budget is outside the model's range, InputError (from `step`) when the optimizer does
+    not hold the model's parameters.
     """
 
     def __init__(
@@ -50,12 +53,11 @@ class Shrinker:
         steps: int,
         options: ShrinkOptions | None = None,
         averages: MutableMapping[str, Tensor] | None = None,
-        supernet_macs: int | None = None,
     ) -> None:
         self.model, self.optimizer, self.averages = model, optimizer, averages
         self.input_size, self.budget_macs = input_size, budget_macs
         self.options = options or ShrinkOptions()
-        macs = supernet_macs or cost(model.architecture, input_size).macs
+        macs = cost(model.architecture, input_size).macs
         check_reachable(model.architecture, input_size, budget_macs)
         self.curve = cost_curve(self.options, supernet_macs=macs, budget_macs=budget_macs, steps=steps)
         self._control_steps = max(1, (self.curve.end_step - self.curve.start_step) // (5 * self.options.cuts))
@@ -104,18 +106,17 @@ class Shrinker:
             return False
         self.steps_done += 1
         learning_rate = self._learning_rate()
-        sizes = gradient_sizes(self._scales, self.optimizer)
         if self.weight:
+            sizes = gradient_sizes(self._scales, self.optimizer)
             pull = (self.weight * self._costs / sizes).clamp_max(self.options.pull)
             pull_to_zero(self._scales, learning_rate * pull)
         factor = importance_factors(self._scales)
-        importance = factor * sizes
         # A moving average over two hundredths of the shrinking: a unit that only crosses zero is not dead.
         decay = 1 - 1 / max(1.0, 0.02 * (self.curve.end_step - self.curve.start_step))
         self._moving_average = decay * self._moving_average + (1 - decay) * factor
         if self.is_finished:
             self.weight = 0.0
-            return self._cut(plan_budget(self.architecture, self.input_size, importance.cpu(), self.budget_macs))
+            return self._cut(plan_budget(self.architecture, self.input_size, self._importance(), self.budget_macs))
         since_start = self.steps_done - self.curve.start_step
         has_cut = False
         if since_start > 0 and since_start % self._cut_steps == 0:
@@ -150,6 +151,10 @@ class Shrinker:
         device = self._scales[0].device if self._scales else "cpu"
         self._costs = relative_costs(self._macs).to(device)
 
+    def _importance(self) -> Tensor:
+        """Return the importance of every unit, float (U,), on the CPU: its factor times the size of its gradient."""
+        return (importance_factors(self._scales) * gradient_sizes(self._scales, self.optimizer)).cpu()
+
     def _learning_rate(self) -> float:
         """Return the learning rate of the group that holds the factors."""
         if not self._scales:
@@ -157,12 +162,12 @@ class Shrinker:
         for group in self.optimizer.param_groups:
             if any(parameter is self._scales[0] for parameter in group["params"]):
                 return float(group["lr"])
-        raise AssertionError("the optimizer does not hold the importance factors")
+        raise InputError("The optimizer does not hold the model's batch-norm scales; make it from model.parameters().")
 
     def _control(self, learning_rate: float) -> None:
         """Set the penalty weight for the steps until the next control."""
         factor = importance_factors(self._scales)
-        importance = (factor * gradient_sizes(self._scales, self.optimizer)).cpu()
+        importance = self._importance()
         alive = (factor > self.options.threshold).cpu()
         macs_alive = self.macs - int(self._macs[~alive].sum())
         horizon = self.options.horizon * (self.curve.end_step - self.curve.start_step)
@@ -187,7 +192,7 @@ class Shrinker:
         if not bool(dead.any()):
             return False
         floor = max(self.planned_macs, float(self.budget_macs))
-        plan = plan_dead(self.architecture, self.input_size, dead, factor.cpu(), floor)
+        plan = plan_dead(self.architecture, self.input_size, dead, self._importance(), floor)
         if plan.cost_before.macs - plan.cost.macs < 0.01 * plan.cost_before.macs:
             return False
         return self._cut(plan)
@@ -197,7 +202,6 @@ class Shrinker:
             return False
         self.last_plan = plan
         apply_plan(plan, self.model, self.optimizer, self.averages)
-        self.model.architecture = plan.architecture
         self._moving_average = self._moving_average[plan.kept.to(self._moving_average.device)]
         self._read_units()
         return True
@@ -209,9 +213,14 @@ def macs_range(architecture: Architecture, input_size: Size) -> tuple[Cost, Cost
 
 
 def check_reachable(architecture: Architecture, input_size: Size, budget_macs: int) -> None:
-    """Raise BudgetError unless `budget_macs` lies between the smallest network and this one, or is just above it."""
+    """Raise BudgetError unless `budget_macs` lies between the smallest network and this one, or is just above it.
+
+    Also when the units are so coarse that the exact step cannot land on it.
+    """
     smallest, widest = macs_range(architecture, input_size)
     Budget(macs=budget_macs).resolve(smallest.macs, widest.macs)
+    num_units = sum(group.channels for group in unit_groups(architecture, input_size))
+    plan_budget(architecture, input_size, torch.ones(num_units), budget_macs)
 
 
 def factor_scale(options: ShrinkOptions, learning_rates: list[float]) -> float:
