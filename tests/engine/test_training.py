@@ -98,6 +98,18 @@ def test_a_loss_that_is_not_finite_leaves_everything_as_it_was(bad: float, steps
     assert all(parameter.grad is None for parameter in state.model.parameters())
 
 
+def test_a_gradient_that_is_not_finite_leaves_everything_as_it_was() -> None:
+    """The loss is 0, the derivative of its root there is not a number."""
+    state = new_state()
+    train_step(state, *synthetic(0), terms, 0.01)
+    before = snapshot(state)
+    with pytest.raises(NonFiniteError, match="at step 2, before the optimizer step"):
+        train_step(state, *synthetic(1), lambda outputs, _: {"root": (0 * outputs).sum().sqrt()}, 0.01)
+    assert all(torch.equal(value, before[name]) for name, value in snapshot(state).items())
+    assert state.step == 1
+    assert all(parameter.grad is None for parameter in state.model.parameters())
+
+
 def test_the_averaged_network_is_the_averages_recalibrated() -> None:
     state = new_state()
     for step in range(4):
