@@ -1,4 +1,4 @@
-"""What a run meets at its edges: signals to the whole process group, sizes from Python, maps of one pixel, full paths."""
+"""What a run meets at its edges: signals to the whole group, sizes from Python, maps of one pixel, full paths."""
 
 import json
 import os
