@@ -83,7 +83,7 @@ def test_pull_stops_exactly_at_zero_and_keeps_signs() -> None:
 
 def test_gradient_sizes_are_adams_corrected_second_moment() -> None:
     scales = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))]
-    groups = [{"params": [scales[0]], "betas": (0.9, 0.99)}, {"params": [scales[1]], "betas": (0.8, 0.99)}]
+    groups = [{"params": [scales[0]], "betas": (0.9, 0.99)}, {"params": [scales[1]], "betas": (0.8, 0.9)}]
     optimizer = AdamW(groups, lr=1e-3, weight_decay=0.0, fused=True)
     assert torch.equal(gradient_sizes(scales, optimizer), torch.ones(5))  # before the first step
     gradients = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
@@ -92,7 +92,7 @@ def test_gradient_sizes_are_adams_corrected_second_moment() -> None:
         scales[0].grad, scales[1].grad = gradient[:2].clone(), gradient[2:].clone()
         optimizer.step()
     expected = []
-    for index, beta in enumerate([0.99] * 4):
+    for index, beta in enumerate([0.99, 0.99, 0.9, 0.9]):
         moment = 0.0
         for gradient in gradients[:, index].tolist():
             moment = beta * moment + (1 - beta) * gradient**2
