@@ -1,7 +1,7 @@
 """The baseline every search must beat: the supernet with every kernel path thinned alike, at the same MACs.
 
-    python benchmarks/uniform_network.py --space hr-small --classes 11 --input-size 180x240 --budget macs=150M uniform.json
-    hrnas train uniform.json camvid.yaml --run runs/camvid-uniform
+    python benchmarks/uniform_network.py --space hr-small --classes 11 --input-size 180x240 --budget macs=150M out.json
+    hrnas train out.json camvid.yaml --run runs/camvid-uniform
 
 Writes the architecture; `hrnas train` with the recipe of the search then trains it for the same steps.
 """
@@ -45,7 +45,8 @@ def main() -> None:
     network = uniform_at_budget(supernet, (height, width), budget_macs)
     arguments.out.write_text(to_json(network), encoding="utf-8")
     price = cost(network, (height, width))
-    print(f"{price.macs} MACs ({price.macs / budget_macs:.4f} of the budget), {price.params} parameters: {arguments.out}")
+    share = price.macs / budget_macs
+    print(f"{price.macs} MACs ({share:.4f} of the budget), {price.params} parameters: {arguments.out}")
 
 
 if __name__ == "__main__":
