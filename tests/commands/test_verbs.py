@@ -280,3 +280,16 @@ def test_a_run_of_files_with_mapped_labels_goes_all_the_way(tmp_path: Path) -> N
     assert outcome.code == 0, outcome.err
     one, other = (folder / "best" / "model.safetensors" for folder in (run, tmp_path / "again"))
     assert one.read_bytes() == other.read_bytes()
+
+
+def test_show_lists_the_blocks_of_an_architecture_file(search_run: Path) -> None:
+    file = search_run / "best" / "architecture.json"
+    outcome = hrnas("show", file)
+    assert outcome.code == 0, outcome.err
+    architecture = read_architecture(file)
+    for name, block in architecture.blocks():
+        (line,) = [line for line in outcome.out.splitlines() if f" {name} " in line]
+        cells = [cell.strip() for cell in line.split("│")[1:-1]]
+        widths = {int(size): int(width) for size, width in zip((3, 5, 7), cells[3:6], strict=True) if width != "-"}
+        assert cells[1] == f"{block.in_channels} -> {block.out_channels}"
+        assert widths == dict(block.kernels)

@@ -1,27 +1,51 @@
-"""hrnas show: a run as tables on the terminal."""
+"""hrnas show: a run, or an architecture file, as tables on the terminal."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import rich
+from rich.table import Table
 
+from hrnas.arch.architecture import Architecture
+from hrnas.arch.description import describe
+from hrnas.arch.file import fingerprint, read_architecture
 from hrnas.reporting.run_directory import read_run
 from hrnas.reporting.terminal import summary_tables
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShowOptions:
-    """Show a run: its result, its classes, its network block by block.
+    """Show a run: its result, its classes, its network block by block. Or the blocks of an architecture file.
 
-    run: the run directory.
+    run: the run directory, or an architecture.json.
     """
 
     run: str
 
 
 def show(options: ShowOptions) -> dict[str, Any]:
-    """Print the tables of a run, finished or not. Raises InputError when the folder is no run."""
-    record = read_run(options.run)
-    for table in summary_tables(record):
-        rich.print(table)
+    """Print the tables of a run, finished or not, or of an architecture. Raises InputError when it is neither."""
+    if Path(options.run).is_file():
+        rich.print(_block_table(read_architecture(options.run)))
+    else:
+        for table in summary_tables(read_run(options.run)):
+            rich.print(table)
     return {"verb": "show", "run": options.run}
+
+
+def _block_table(architecture: Architecture) -> Table:
+    rows = describe(architecture)
+    sizes = list(rows[0].widths) if rows else []
+    features = ", ".join(f"{feature.channels} at 1/{feature.stride}" for feature in architecture.features)
+    table = Table(
+        title=f"{architecture.name} {fingerprint(architecture)}, {len(rows)} search blocks, branches {features}",
+        title_justify="left",
+    )
+    for column in ("block", "channels", "stride", *(f"{size}x{size}" for size in sizes), "tokens"):
+        table.add_column(column, justify="left" if column == "block" else "right")
+    for row in rows:
+        widths = (str(width) if width else "-" for width in row.widths.values())
+        channels = f"{row.in_channels} -> {row.out_channels}"
+        table.add_row(row.name, channels, str(row.stride), *widths, str(row.tokens) if row.tokens else "-")
+    return table
