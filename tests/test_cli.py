@@ -14,9 +14,10 @@ from jsonargparse import ArgumentParser
 
 from commands import tiny
 from commands.tiny import hrnas
-from hrnas.cli import VERBS, _parser, known_recipes, parse_options
+from hrnas.cli import VERBS, _parser, parse_options
 from hrnas.commands.options import InputSize
 from hrnas.commands.plan import PlanOptions
+from hrnas.commands.recipes import known_recipes
 from hrnas.commands.search import SearchOptions
 from hrnas.commands.train import TrainOptions
 from hrnas.version import VERSION
