@@ -48,16 +48,12 @@ def test_formula(network: str, transformers: str) -> None:
         assert (found.macs, found.params) == (expected[column], params[column]), size
 
 
-COUNTED = [case for case in CASES if case[1] != "residual" or case[0] == "segmentation"]
-
-
-@pytest.mark.parametrize(("network", "transformers"), COUNTED)
+@pytest.mark.parametrize(("network", "transformers"), CASES)
 def test_independent_count(network: str, transformers: str) -> None:
-    """Transformers take 2 s a pass: they are counted at one size of each network, and their MACs know no size."""
     with torch.device("meta"):
         model = build_model(supernet(network, transformers)).eval()
     _, _, macs, params = GOLDEN[network]
     column = TRANSFORMERS.index(transformers)
-    for size, expected in list(macs.items())[: None if transformers == "none" else 1]:
+    for size, expected in macs.items():
         found = count(model, size)
         assert (found.macs, found.params) == (expected[column], params[column]), size
