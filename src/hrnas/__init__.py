@@ -50,13 +50,20 @@ _LATER = {
 
 
 def cost(model_or_architecture: Backbone | Architecture, input_size: tuple[int, int]) -> Cost:
-    """Return the exact MACs and parameters of a network for one image of input_size, (H, W) in pixels."""
+    """Return the exact MACs and parameters of a network for one image of input_size, (H, W) in pixels.
+
+    Raises InputError for a module that hrnas did not build, or a size that is no pair of positive whole numbers.
+    """
     from hrnas.arch.architecture import Architecture
     from hrnas.costing import analytic
 
-    if isinstance(model_or_architecture, Architecture):
-        return analytic.cost(model_or_architecture, input_size)
-    return analytic.cost(model_or_architecture.architecture, input_size)
+    if not (isinstance(input_size, tuple | list) and len(input_size) == 2 and all(side > 0 for side in input_size)):
+        raise InputError(f"input_size is {input_size!r}; a pair (height, width) of positive pixels is needed.")
+    architecture = getattr(model_or_architecture, "architecture", model_or_architecture)
+    if not isinstance(architecture, Architecture):
+        kind = type(model_or_architecture).__name__
+        raise InputError(f"{kind} has no architecture; give a network of hrnas or an Architecture.")
+    return analytic.cost(architecture, (input_size[0], input_size[1]))
 
 
 def search(data: str, *, budget: str, **options: Any) -> dict[str, Any]:

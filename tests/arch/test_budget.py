@@ -30,7 +30,7 @@ def test_what_a_budget_means(text: str, budget: Budget) -> None:
     assert parse_budget(text) == budget
 
 
-HOW_TO_WRITE = "write a number of MACs or a share of the supernet, as macs=1.5G or 60%."
+HOW_TO_WRITE = "write macs= and a number of MACs, or a share of the supernet, as macs=1.5G or 60%."
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from random import Random
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
+import hrnas
 from architectures import random_architecture
 from commands import tiny
 from hrnas.arch.file import read_architecture, to_json
@@ -172,3 +174,12 @@ def test_a_backbone_is_not_loaded_as_a_network(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="features_only=True"):
         load(tmp_path)
     assert type(create_model(architecture, pretrained=tmp_path)) is Backbone
+
+
+def test_cost_refuses_what_it_cannot_count() -> None:
+    model = hrnas.create_model("hr-small", num_classes=3)
+    assert hrnas.cost(model, (33, 47)) == hrnas.cost(model.architecture, (33, 47))
+    with pytest.raises(InputError, match=r"input_size is 60; a pair \(height, width\)"):
+        hrnas.cost(model, 60)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="Linear has no architecture"):
+        hrnas.cost(nn.Linear(2, 2), (60, 80))  # type: ignore[arg-type]

@@ -53,7 +53,9 @@ def parse_budget(text: str) -> Budget:
         macs = round(float(match[1]) * _UNITS[match[2].replace("K", "k")])
         if macs > 0:
             return Budget(macs=macs)
-    raise InputError(f"Budget is '{text}'; write a number of MACs or a share of the supernet, as macs=1.5G or 60%.")
+    raise InputError(
+        f"Budget is '{text}'; write macs= and a number of MACs, or a share of the supernet, as macs=1.5G or 60%."
+    )
 
 
 def format_count(count: float) -> str:

@@ -35,6 +35,7 @@ def plan(options: PlanOptions) -> dict[str, Any]:
     Raises InputError for data or options that cannot be used; BudgetError, after showing the range, for a budget out
     of it.
     """
+    budget = parse_budget(options.budget)
     session = open_session(
         options.data,
         input_size=options.input_size,
@@ -60,7 +61,7 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         )
     rich.print(table)
 
-    budget_macs = parse_budget(options.budget).resolve(prices["smallest"].macs, prices["widest"].macs)
+    budget_macs = budget.resolve(prices["smallest"].macs, prices["widest"].macs)
     rich.print(
         f"Budget {format_count(budget_macs)} MACs: can be met, "
         f"{budget_macs / prices['widest'].macs:.1%} of the supernet."

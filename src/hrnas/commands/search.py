@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import rich
 import torch
 
-from hrnas.arch.budget import parse_budget
+from hrnas.arch.budget import format_count, parse_budget
 from hrnas.arch.presets import search_space
 from hrnas.commands.interruption import Interruption
 from hrnas.commands.options import TrainingOptions
@@ -119,6 +120,13 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         first_step=state.step,
         num_steps=options.steps,
         augment=options.augment,
+    )
+    rich.get_console().print(
+        f"{run}: {options.space} ({format_count(widest.macs)} MACs at {input_size}) down to "
+        f"{format_count(budget_macs)} in {options.steps} steps of {options.batch_size}, on {session.device}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
     progress = LoopProgress(verb="search", steps=options.steps, first_step=state.step, metric=task.metric)
     with Interruption() as interruption, progress:
