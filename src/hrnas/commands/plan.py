@@ -12,7 +12,7 @@ from hrnas.arch.architecture import Architecture
 from hrnas.arch.budget import format_count, parse_budget
 from hrnas.arch.presets import search_space
 from hrnas.commands.search import SearchOptions
-from hrnas.commands.session import Session, open_session
+from hrnas.commands.session import Session, open_training_session
 from hrnas.costing.analytic import Cost, cost
 from hrnas.engine.averages import Averages
 from hrnas.engine.optimization import make_optimizer
@@ -36,13 +36,7 @@ def plan(options: PlanOptions) -> dict[str, Any]:
     of it.
     """
     budget = parse_budget(options.budget)
-    session = open_session(
-        options.data,
-        input_size=options.input_size,
-        device=options.device,
-        workers=options.workers,
-        splits=("train", "validation"),
-    )
+    session = open_training_session(options.data, options)
     supernet = search_space(options.space, options.transformers).supernet(session.task.num_outputs)
     networks = {
         "widest": supernet,

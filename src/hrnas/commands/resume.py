@@ -1,6 +1,7 @@
 """hrnas resume: go on with a run that was stopped, as if it never had been."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,12 @@ def resume(options: ResumeOptions) -> dict[str, Any]:
 def _check_belongs(checkpoint: Checkpoint, run: Path, verb: str) -> None:
     """Raise CheckpointError unless the run had the checkpoint's architecture at the checkpoint's step."""
     expected = None
-    try:
+    # A last line half-written comes after every checkpoint; whatever else is wrong shows in the comparison.
+    with suppress(OSError, ValueError, KeyError, TypeError):
         for line in (run / "architectures.jsonl").read_text(encoding="utf-8").splitlines():
             cut = json.loads(line)
             if cut["step"] <= checkpoint.state["step"]:
                 expected = cut["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # a last line half-written comes after every checkpoint; all else shows in the comparison
     is_search = "shrinker" in checkpoint.state["extra"]
     if fingerprint(checkpoint.architecture) != expected or is_search != (verb == "search"):
         raise CheckpointError(

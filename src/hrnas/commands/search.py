@@ -16,7 +16,7 @@ from hrnas.commands.progress import LoopProgress
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
 from hrnas.commands.run_directory import check_free, create_run
-from hrnas.commands.session import open_session, sized_run_name
+from hrnas.commands.session import open_training_session, sized_run_name
 from hrnas.costing.analytic import Cost, cost
 from hrnas.data.transforms import normalize
 from hrnas.engine.averages import Averages
@@ -56,13 +56,7 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     Raises InputError for data or options that cannot be used and BudgetError for a budget out of reach, both before
     anything is written; Interrupted after SIGINT or SIGTERM, with a checkpoint written.
     """
-    session = open_session(
-        options.data,
-        input_size=options.input_size,
-        device=options.device,
-        workers=options.workers,
-        splits=("train", "validation"),
-    )
+    session = open_training_session(options.data, options)
     task, input_size = session.task, session.input_size
     supernet = search_space(options.space, options.transformers).supernet(task.num_outputs)
     smallest, widest = macs_range(supernet, input_size)

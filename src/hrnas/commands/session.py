@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hrnas.arch.architecture import Architecture
-from hrnas.commands.options import InputSize
+from hrnas.commands.options import InputSize, TrainingOptions
 from hrnas.data.description import DataDescription, Split, parse_description, read_description
 from hrnas.data.loading import Batch, epoch_order, evaluation_batches, train_batches
 from hrnas.data.opening import SegmentationSet, open_split
@@ -119,6 +119,17 @@ def open_session(
         input_size=input_size,
         device=find_device(device),
         workers=workers,
+    )
+
+
+def open_training_session(data: str | Mapping[str, Any], options: TrainingOptions) -> Session:
+    """Open a data set for training and validation as the options of a run say. Raises InputError as `open_session`."""
+    return open_session(
+        data,
+        input_size=options.input_size,
+        device=options.device,
+        workers=options.workers,
+        splits=("train", "validation"),
     )
 
 

@@ -16,7 +16,7 @@ from hrnas.commands.progress import LoopProgress
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
 from hrnas.commands.run_directory import check_free, create_run
-from hrnas.commands.session import open_session, sized_run_name
+from hrnas.commands.session import open_training_session, sized_run_name
 from hrnas.costing.analytic import cost
 from hrnas.data.transforms import normalize
 from hrnas.engine.averages import Averages
@@ -50,13 +50,7 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
     Raises InputError for data, options or files that cannot be used, before anything is written; Interrupted after
     SIGINT or SIGTERM, with a checkpoint written.
     """
-    session = open_session(
-        options.data,
-        input_size=options.input_size,
-        device=options.device,
-        workers=options.workers,
-        splits=("train", "validation"),
-    )
+    session = open_training_session(options.data, options)
     task, input_size = session.task, session.input_size
     architecture = checkpoint.architecture if checkpoint else _architecture(options.architecture, task.num_outputs)
     network_name = f"{architecture.name}-{fingerprint(architecture)[:6]}"

@@ -1,6 +1,6 @@
 """Checkpoints: a directory of plain files, written under a temporary name and renamed when complete.
 
-step-XXXXXXXX/  architecture.json  {model,averages,optimizer,extra}.safetensors  state.json
+step-NNNNNNNN/  architecture.json  {model,averages,optimizer,extra}.safetensors  state.json
 Tensors and JSON only: loading one runs no code. state.json is written last and holds the digests of the others and
 of itself.
 """
@@ -48,7 +48,7 @@ def checkpoint_name(step: int) -> str:
 def save_checkpoint(
     folder: Path, state: TrainState, *, extra: dict[str, Any] | None = None, keep_last: int = 2
 ) -> Path:
-    """Write folder/step-XXXXXXXX and remove all but the last `keep_last`; return its path.
+    """Write folder/step-NNNNNNNN and remove all but the last `keep_last`; return its path.
 
     extra: further state, plain JSON types and tensors, given back by `read_checkpoint` in `state["extra"]`.
     A save that is killed leaves the older checkpoints as they were. Raises InputError when the disk refuses.
