@@ -24,7 +24,7 @@ def random_architecture(random: Random, *, min_width: int = 1, max_width: int = 
             out_channels=out_channels,
             stride=stride,
             kernels=tuple((size, random.randint(1, 7)) for size in sizes),
-            tokens=random.randint(1, 6) if random.random() < 0.1 else 0,
+            tokens=random.randint(1, 6) if random.random() < 0.2 else 0,
             shift=not sizes and random.random() < 0.5,
         )
 

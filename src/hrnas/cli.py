@@ -159,7 +159,8 @@ def _parser(name: str, verb: Verb, kind: type[Any]) -> ArgumentParser:
     for position, positional in enumerate(verb.positionals):
         field = by_name[positional]
         many = verb.many and position == len(verb.positionals) - 1
-        count = {"nargs": "*"} if many else {}
+        is_optional = field.default is not MISSING
+        count = {"nargs": "*"} if many else {"nargs": "?", "default": field.default} if is_optional else {}
         parser.add_argument(positional, type=str if many else field.type, **count)
     parser.add_class_arguments(kind, None, skip=set(verb.positionals))
     for group in parser._action_groups:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -13,6 +14,7 @@ from architectures import random_architecture
 from hrnas.arch.architecture import Architecture, StemConv
 from hrnas.arch.space import SearchSpace, StageSpace
 from hrnas.models.network import Backbone, Network, build_model
+from hrnas.searching import units
 from hrnas.searching.units import blocks_of, unit_groups
 
 SIZE: Final = (16, 20)
@@ -26,6 +28,10 @@ TINY: Final = SearchSpace(
     kernel_sizes=(3, 5),
     expand_ratio=3,
     head_expand_ratio=3,
+)
+
+TINY_TRANSFORMERS: Final = replace(
+    TINY, name="tiny-transformers", transformers="all", tokens=5, token_size=4, dropout=0.0
 )
 
 
@@ -50,10 +56,13 @@ def randomize(model: nn.Module, seed: int) -> None:
 
 
 def random_model(seed: int, *, with_units: bool = True) -> tuple[Backbone, Architecture]:
-    """Return a random network in float64, with random norms; its architecture has units if so asked."""
+    """Return a random network in float64, with random norms; its architecture has units if so asked.
+
+    Without dropout: what it draws depends on the number of tokens.
+    """
     random = Random(seed)
     while True:
-        architecture = random_architecture(random)
+        architecture = replace(random_architecture(random), dropout=0.0)
         if not with_units or unit_groups(architecture, SIZE):
             break
     torch.manual_seed(seed)
@@ -63,16 +72,23 @@ def random_model(seed: int, *, with_units: bool = True) -> tuple[Backbone, Archi
 
 
 def num_units(architecture: Architecture) -> int:
-    return sum(group.channels for group in unit_groups(architecture, SIZE))
+    return units.num_units(unit_groups(architecture, SIZE))
 
 
 @torch.no_grad()
 def mask(model: Backbone, kept: Tensor) -> None:
-    """Set the scales of the units that are not kept to zero, in place."""
-    for name, first, paths in blocks_of(unit_groups(model.architecture, SIZE)):
-        scale = model.get_submodule(name).depthwise_norm.weight
-        assert len(scale) == sum(path.channels for path in paths)
-        scale[~kept[first : first + len(scale)]] = 0
+    """Set the scales of the channels that are not kept to zero, and the presences of the tokens, in place."""
+    for name, first, groups in blocks_of(unit_groups(model.architecture, SIZE)):
+        block = model.get_submodule(name)
+        own = kept[first : first + sum(group.count for group in groups)]
+        channels = 0
+        if block.block.kernels:
+            scale = block.depthwise_norm.weight
+            channels = len(scale)
+            scale[~own[:channels]] = 0
+        if block.block.tokens:
+            assert len(own) - channels == block.block.tokens
+            block.transformer.set_presence(own[channels:].float())
 
 
 def masked_copy(model: Backbone, kept: Tensor) -> Backbone:

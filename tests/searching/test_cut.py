@@ -23,6 +23,7 @@ from hrnas.searching.plan import make_plan
 from hrnas.searching.units import blocks_of, factors, unit_groups
 from searching.networks import (
     SIZE,
+    TINY_TRANSFORMERS,
     assert_equal_outputs,
     mask,
     masked_copy,
@@ -34,7 +35,7 @@ from searching.networks import (
     tiny_network,
 )
 
-WAYS = ("some", "most", "a kernel", "a block", "several blocks", "all")
+WAYS = ("some", "most", "a group", "a block", "several blocks", "all tokens", "all")
 
 
 def choose(architecture: Architecture, random: Random, way: str) -> Tensor:
@@ -43,13 +44,19 @@ def choose(architecture: Architecture, random: Random, way: str) -> Tensor:
     share = {"some": 0.7, "most": 0.15}.get(way, 0.8)
     kept = torch.tensor([random.random() < share for _ in range(num_units(architecture))])
     blocks = list(blocks_of(groups))
-    if way == "a kernel":
+    if way == "a group":
         index = random.randrange(len(groups))
-        first = sum(group.channels for group in groups[:index])
-        kept[first : first + groups[index].channels] = False
+        first = sum(group.count for group in groups[:index])
+        kept[first : first + groups[index].count] = False
     elif way in ("a block", "several blocks"):
         for _, first, paths in random.sample(blocks, 1 if way == "a block" else (len(blocks) + 1) // 2):
-            kept[first : first + sum(path.channels for path in paths)] = False
+            kept[first : first + sum(path.count for path in paths)] = False
+    elif way == "all tokens":
+        first = 0
+        for group in groups:
+            if group.kernel_size is None:
+                kept[first : first + group.count] = False
+            first += group.count
     elif way == "all":
         kept[:] = False
     return kept
@@ -102,7 +109,7 @@ def test_cut_network_equals_the_masked_one(seed: int, way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_cut_equals_masked_in_single_precision(way: str) -> None:
-    model = tiny_network(3)
+    model = tiny_network(3, space=TINY_TRANSFORMERS)
     randomize(model, 3)
     kept = choose(model.architecture, Random(5), way)
     masked, cut = masked_copy(model, kept), cut_copy(model, kept)
@@ -201,7 +208,7 @@ def train(model: Backbone, optimizer: Optimizer, steps: range, kept: Tensor | No
 
 
 def trained(make: Callable[[nn.Module], Optimizer]) -> tuple[Backbone, Optimizer, Averages]:
-    model = tiny_network(1).double()
+    model = tiny_network(1, space=TINY_TRANSFORMERS).double()
     randomize(model, 1)
     optimizer = make(model)
     averages = Averages(model, 8)
@@ -214,10 +221,23 @@ def trained(make: Callable[[nn.Module], Optimizer]) -> tuple[Backbone, Optimizer
 def survivors(tensors: dict[str, Tensor], architecture: Architecture, kept: Tensor) -> dict[str, Tensor]:
     """Return what must be left of tensors shaped like parameters, by a plain reading of the layout."""
     left = dict(tensors)
-    for name, first, paths in blocks_of(unit_groups(architecture, SIZE)):
-        own = kept[first : first + sum(path.channels for path in paths)]
+    for name, first, groups in blocks_of(unit_groups(architecture, SIZE)):
+        paths = [group for group in groups if group.kernel_size is not None]
+        last = first + sum(path.count for path in paths)
+        own, tokens = kept[first:last], kept[last : first + sum(group.count for group in groups)]
         for key in [key for key in tensors if key.startswith(f"{name}.")]:
             part = key.removeprefix(f"{name}.")
+            if part.startswith("transformer."):
+                place = part.split(".")[1]
+                if not tokens.any():
+                    del left[key]
+                elif place in ("projector", "token_norm", "queries") and tensors[key].dim():
+                    left[key] = tensors[key][tokens]
+                elif place == "inverse_projector":
+                    left[key] = tensors[key][:, tokens]
+                continue
+            if not paths:
+                continue
             if part.split(".")[0] in ("expand", "expand_norm", "depthwise_norm"):
                 left[key] = tensors[key][own] if tensors[key].dim() else tensors[key]
             elif part.startswith("project."):
@@ -227,8 +247,8 @@ def survivors(tensors: dict[str, Tensor], architecture: Architecture, kept: Tens
         start = 0
         for path in paths:
             key = f"{name}.depthwise.convs.{path.kernel_size}.weight"
-            part = own[start : start + path.channels]
-            start += path.channels
+            part = own[start : start + path.count]
+            start += path.count
             if key in left:
                 left[key] = tensors[key][part]
                 if not part.any():
@@ -295,7 +315,7 @@ def test_optimizer_follows_the_cut(make: Callable[[nn.Module], Optimizer], way: 
 
 
 @OPTIMIZERS
-@pytest.mark.parametrize("way", ["some", "a kernel", "a block"])
+@pytest.mark.parametrize("way", ["some", "a group", "a block"])
 def test_training_after_a_cut_equals_training_masked(make: Callable[[nn.Module], Optimizer], way: str) -> None:
     (masked, masked_optimizer, _), (cut, optimizer, _) = trained(make), trained(make)
     kept = choose(cut.architecture, Random(11), way)
@@ -323,7 +343,7 @@ def test_averages_follow_the_cut(way: str) -> None:
     averages.tensors = {name: value.float() for name, value in averages.tensors.items()}
     kept = choose(model.architecture, Random(13), way)
     before = {name: value.clone() for name, value in averages.tensors.items()}
-    masked = tiny_network(0)
+    masked = tiny_network(0, space=TINY_TRANSFORMERS)
     averages.copy_to(masked)
     mask(masked, kept)
     whole = model.architecture

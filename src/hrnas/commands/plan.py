@@ -1,6 +1,7 @@
 """hrnas plan: what a search would cost and whether its budget can be met, before any training."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from rich.table import Table
 
 from hrnas.arch.architecture import Architecture
-from hrnas.arch.budget import format_count, parse_budget
+from hrnas.arch.budget import Target, format_count, parse_budget
 from hrnas.arch.presets import search_space
 from hrnas.commands.search import SearchOptions
 from hrnas.commands.session import Session, open_training_session
@@ -20,6 +21,7 @@ from hrnas.engine.training import TrainState, train_step
 from hrnas.models.network import Network
 from hrnas.searching.control import cost_curve
 from hrnas.searching.plan import smallest_network, uniform_network
+from hrnas.searching.shrinker import check_reachable
 
 _PROBE_STEPS = 3
 
@@ -55,12 +57,12 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         )
     rich.print(table)
 
-    budget_macs = budget.resolve(prices["smallest"].macs, prices["widest"].macs)
-    rich.print(
-        f"Budget {format_count(budget_macs)} MACs: can be met, "
-        f"{budget_macs / prices['widest'].macs:.1%} of the supernet."
-    )
-    seconds = _search_seconds(options, session, networks, prices, budget_macs)
+    widest = prices["widest"].counts
+    targets = budget.resolve(prices["smallest"].counts, widest)
+    check_reachable(supernet, session.input_size, targets)
+    for target in targets:
+        rich.print(f"Budget {target}: can be met, {1 / target.share(widest):.1%} of the supernet.")
+    seconds = _search_seconds(options, session, networks, prices, targets)
     rich.print(
         f"Time: about {_duration(seconds)} for {options.steps} steps here on {session.device}, validations included; "
         f"measured on {_PROBE_STEPS} steps of the widest and the smallest network, so only as quiet as this machine is."
@@ -69,7 +71,7 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         "verb": "plan",
         "space": options.space,
         "input_size": list(session.input_size),
-        "budget_macs": budget_macs,
+        "budgets": [{"budget": target.text, **target.limits} for target in targets],
         "seconds": round(seconds, 1),
         "networks": {
             name: {"macs": price.macs, "params": price.params, "memory_bytes": memory(price, options.batch_size)}
@@ -84,18 +86,27 @@ def memory(price: Cost, batch_size: int) -> int:
 
 
 def _search_seconds(
-    options: PlanOptions, session: Session, networks: dict[str, Architecture], prices: dict[str, Cost], budget_macs: int
+    options: PlanOptions,
+    session: Session,
+    networks: dict[str, Architecture],
+    prices: dict[str, Cost],
+    targets: tuple[Target, ...],
 ) -> float:
     """Estimate a whole search from the step times of the widest and smallest network: time is a + b * MACs."""
     wide = _step_seconds(networks["widest"], options, session)
     small = _step_seconds(networks["smallest"], options, session)
     per_mac = max(wide - small, 0.0) / (prices["widest"].macs - prices["smallest"].macs)
-    curve = cost_curve(
-        options.shrink, supernet_macs=prices["widest"].macs, budget_macs=budget_macs, steps=options.steps
-    )
-    training = sum(
-        small + per_mac * (curve.planned_macs(step) - prices["smallest"].macs) for step in range(options.steps)
-    )
+    widest, smallest = prices["widest"], prices["smallest"]
+    curve = cost_curve(options.shrink, supernet=widest.counts, targets=targets, steps=options.steps)
+
+    def seconds(counts: Mapping[str, float]) -> float:
+        # Where parameters alone are limited, MACs are taken to fall alike.
+        macs = counts.get("macs", widest.macs * counts.get("params", 0) / widest.params)
+        return small + per_mac * (macs - smallest.macs)
+
+    training = sum(seconds(curve.planned(step)) for step in range(options.steps))
+    if options.finish:
+        training += sum(options.finish_steps * options.steps * seconds(target.limits) for target in targets[:-1])
     return training * 1.1  # validations and recalibration: about a tenth at the default settings
 
 

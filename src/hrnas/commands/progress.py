@@ -8,7 +8,8 @@ import rich
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Column
 
-from hrnas.arch.budget import format_count
+from hrnas.arch.budget import LIMITED, Target, format_count
+from hrnas.costing.analytic import Cost
 
 _SECONDS_BETWEEN_LINES = 20.0
 
@@ -45,8 +46,10 @@ class LoopProgress:
     ) -> None:
         self._bar.stop()
 
-    def update(self, step: int, *, loss: float, macs: int, budget_macs: int | None, units: int | None) -> None:
-        """Show the state after `step` steps."""
+    def update(
+        self, step: int, *, loss: float, price: Cost, target: Target | None = None, units: int | None = None
+    ) -> None:
+        """Show the state after `step` steps; target: what the search goes for next."""
         now = time.monotonic()
         seconds, self._last_time = now - self._last_time, now
         old = self._seconds_per_step
@@ -54,7 +57,10 @@ class LoopProgress:
         parts = [f"step {step}/{self.steps}", f"loss {loss:.3f}"]
         if self._score is not None:
             parts.append(f"{self.metric} {self._score:.3f}")
-        parts.append(f"MACs {format_count(macs)}" + (f" / {format_count(budget_macs)}" if budget_macs else ""))
+        limits = target.limits if target else {}
+        for name in limits or ("macs",):
+            limit = f" / {format_count(limits[name])}" if limits else ""
+            parts.append(f"{LIMITED[name]} {format_count(price.counts[name])}{limit}")
         if units is not None:
             parts.append(f"units {units}")
         left = int(self._seconds_per_step * (self.steps - step))

@@ -11,7 +11,7 @@ from hrnas.arch.file import fingerprint, to_data, to_json
 from hrnas.commands.options import TrainingOptions
 from hrnas.commands.run_directory import save_network
 from hrnas.commands.session import Session
-from hrnas.costing.analytic import cost
+from hrnas.costing.analytic import Cost, cost
 from hrnas.engine.evaluation import averaged_network
 from hrnas.engine.records import append_line, keep_lines_until, write_json, write_text
 from hrnas.engine.training import TrainState
@@ -27,11 +27,11 @@ class Recorder:
     options: TrainingOptions
     best: float | None = None
 
-    def begin(self, architecture: Architecture, *, reason: str, units: int) -> None:
+    def begin(self, architecture: Architecture, *, reason: str, units: int, budget: str | None = None) -> None:
         """Write the network the run starts from, in place of whatever an earlier start has left."""
         for name in ("metrics.jsonl", "architectures.jsonl"):
             (self.run / name).unlink(missing_ok=True)
-        self._architecture_line(0, architecture, reason=reason, units=units, removed=0)
+        self._architecture_line(0, architecture, reason=reason, units=units, budget=budget)
 
     def resume(self, step: int, architecture: Architecture, best: float | None) -> None:
         """Drop what was written after the checkpoint the run goes on from."""
@@ -40,8 +40,8 @@ class Recorder:
         for name in ("metrics.jsonl", "architectures.jsonl"):
             keep_lines_until(self.run / name, step)
 
-    def train_line(self, state: TrainState, *, loss: float, rate: float, macs: int, **search: float | None) -> None:
-        """Append a training line; search: penalty, penalty_weight, planned_macs, units of a search."""
+    def train_line(self, state: TrainState, *, loss: float, rate: float, price: Cost, **search: float | None) -> None:
+        """Append a training line; search: penalty, penalty_weight, gain, what the curve plans, units of a search."""
         append_line(
             self.run / "metrics.jsonl",
             {
@@ -50,14 +50,22 @@ class Recorder:
                 "loss": loss,
                 **search,
                 "learning_rate": rate,
-                "macs": macs,
+                **price.counts,
                 "seconds": round(state.seconds, 2),
             },
         )
 
-    def cut(self, step: int, plan: Plan, units: int) -> None:
-        """Write what a cut has left."""
-        self._architecture_line(step, plan.architecture, reason=plan.reason, units=units, removed=plan.removed)
+    def cut(self, step: int, plan: Plan, *, units: int, budget: str | None, change: float | None) -> None:
+        """Write what a cut has left; budget: the text of the target it has met; change: of the output, by the cut."""
+        self._architecture_line(
+            step,
+            plan.architecture,
+            reason=plan.reason,
+            units=units,
+            removed=plan.removed,
+            budget=budget,
+            change=change,
+        )
 
     def validate(self, state: TrainState, *, has_final_shape: bool) -> float:
         """Evaluate the averaged weights on the validation split, record it, keep the network if it is the best yet.
@@ -97,7 +105,15 @@ class Recorder:
         return result
 
     def _architecture_line(
-        self, step: int, architecture: Architecture, *, reason: str, units: int, removed: int
+        self,
+        step: int,
+        architecture: Architecture,
+        *,
+        reason: str,
+        units: int,
+        budget: str | None,
+        removed: int = 0,
+        change: float | None = None,
     ) -> None:
         price = cost(architecture, self.session.input_size)
         append_line(
@@ -105,10 +121,12 @@ class Recorder:
             {
                 "step": step,
                 "reason": reason,
+                "budget": budget,
                 "units": units,
+                "tokens": sum(block.tokens for _, block in architecture.blocks()),
                 "removed": removed,
-                "macs": price.macs,
-                "params": price.params,
+                **price.counts,
+                "output_change": change,
                 "fingerprint": fingerprint(architecture),
                 "architecture": to_data(architecture),
             },

@@ -25,9 +25,10 @@ class ResumeOptions:
     run: str
 
 
-def resume(options: ResumeOptions) -> dict[str, Any]:
+def resume(options: ResumeOptions, *, data: str | dict[str, Any] | None = None) -> dict[str, Any]:
     """Continue a search or a training; return its result.
 
+    data: where the run's data now are, when a training goes on elsewhere; as its config.yaml has it where left out.
     Without a checkpoint the run begins anew. Raises InputError when the run is finished or no run,
     CheckpointError when its last checkpoint is damaged.
     """
@@ -44,6 +45,8 @@ def resume(options: ResumeOptions) -> dict[str, Any]:
         return search(search_options, checkpoint=checkpoint, is_resumed=True)
     if verb == "train":
         train_options = replace(options_from(TrainOptions, config), run=str(run))
+        if data is not None:
+            train_options = replace(train_options, data=data)
         return train(train_options, checkpoint=checkpoint, is_resumed=True)
     raise InputError(f"{run} was written by '{verb}', which cannot be resumed; search and train can.")
 

@@ -1,15 +1,17 @@
 """hrnas search: one run from a supernet to a trained network that meets the budget."""
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import rich
 import torch
 
-from hrnas.arch.budget import format_count, parse_budget
+from hrnas.arch.budget import LIMITED, format_count, parse_budget
 from hrnas.arch.presets import search_space
+from hrnas.commands.budgets import budget_folder, refresh_pareto, write_pareto
 from hrnas.commands.interruption import Interruption
 from hrnas.commands.options import TrainingOptions
 from hrnas.commands.progress import LoopProgress
@@ -17,17 +19,23 @@ from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
 from hrnas.commands.run_directory import check_free, create_run
 from hrnas.commands.session import open_training_session, sized_run_name
-from hrnas.costing.analytic import Cost, cost
+from hrnas.commands.set_aside import set_aside
 from hrnas.data.transforms import normalize
 from hrnas.engine.averages import Averages
 from hrnas.engine.checkpoint import Checkpoint, restore, save_checkpoint
 from hrnas.engine.optimization import learning_rate, make_optimizer
 from hrnas.engine.training import TrainState, train_step
-from hrnas.errors import Interrupted
+from hrnas.errors import InputError, Interrupted
 from hrnas.models.network import Network
 from hrnas.searching.control import ShrinkOptions, cost_curve
-from hrnas.searching.shrinker import Shrinker, check_reachable, factor_scale, macs_range
+from hrnas.searching.shrinker import Shrinker, check_reachable, cost_range, factor_scale
 from hrnas.searching.units import factors, unit_groups
+
+DEVICE_ALIGN: Final = {"cpu": 1, "cuda": 8}
+"""What `align: auto` means."""
+
+PROBE_IMAGES: Final = 4
+"""Images on which the change of output by each cut is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +43,32 @@ class SearchOptions(TrainingOptions):
     """Search and train a network under a budget; writes a run directory.
 
     data: a data.yaml, a folder that holds one, or the name of a built-in set (toycity).
-    budget: MACs of one image at the input size, as macs=1.5G, or a share of the supernet's, as 60%.
+    budget: MACs of one image at the input size, as macs=1.5G, parameters, as params=2M, or a share of the supernet's
+    MACs, as 60%. Both at once as macs=1G,params=2M; several networks from one run as macs=2G,1G,500M.
     space: the search space, hr or hr-small.
     transformers: none, residual or all; the space's own choice where left out.
+    align: keep the widths of kernel paths at multiples of this number; auto knows what the device likes.
     shrink: when and how hard the search shrinks.
+    finish: train on, after the search, the networks set aside for the other budgets of a list, each for
+    finish_steps of the steps; otherwise 'hrnas train RUN/budgets/NAME' does so later.
+    finish_steps: share of the steps for which a network that was set aside trains on.
     """
 
     data: str | dict[str, Any]
     budget: str
     space: str = "hr-small"
     transformers: str | None = None
+    align: str = "auto"
     shrink: ShrinkOptions = field(default_factory=ShrinkOptions)
+    finish: bool = True
+    finish_steps: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.align != "auto" and not (self.align.isdecimal() and int(self.align) > 0):
+            raise InputError(f"align is '{self.align}'; auto or a number of channels such as 1, 4, 8 or 16 is needed.")
+        if not 0 < self.finish_steps <= 1:
+            raise InputError(f"finish_steps is {self.finish_steps}; a share of the steps in (0, 1] is needed.")
 
 
 def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_resumed: bool = False) -> dict[str, Any]:
@@ -59,10 +82,11 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     session = open_training_session(options.data, options)
     task, input_size = session.task, session.input_size
     supernet = search_space(options.space, options.transformers).supernet(task.num_outputs)
-    smallest, widest = macs_range(supernet, input_size)
-    budget_macs = parse_budget(options.budget).resolve(smallest.macs, widest.macs)
+    smallest, widest = cost_range(supernet, input_size)
+    targets = parse_budget(options.budget).resolve(smallest.counts, widest.counts)
+    align = DEVICE_ALIGN[session.device.type] if options.align == "auto" else int(options.align)
     run = Path(options.run) if options.run else sized_run_name(session.description, options.budget)
-    check_reachable(supernet, input_size, budget_macs)
+    check_reachable(supernet, input_size, targets, align=align)
     session.check_batch(supernet, options.batch_size)
     if not is_resumed:
         check_free(run, overwrite=options.overwrite)
@@ -74,7 +98,7 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     model = Network(supernet if checkpoint is None else checkpoint.architecture)
     model.to(session.device, memory_format=torch.channels_last)
     schedule = {"steps": options.steps, "batch_size": options.batch_size}
-    curve = cost_curve(options.shrink, supernet_macs=widest.macs, budget_macs=budget_macs, steps=options.steps)
+    curve = cost_curve(options.shrink, supernet=widest.counts, targets=targets, steps=options.steps)
     shrinking_rates = [
         learning_rate(options.optimizer, step=step, **schedule) for step in range(curve.start_step, curve.end_step)
     ]
@@ -89,23 +113,27 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         model,
         optimizer,
         input_size=input_size,
-        budget_macs=budget_macs,
+        budget=targets,
         steps=options.steps,
         options=options.shrink,
         averages=state.averages.tensors,
+        align=align,
+        probe=next(session.calibration_images(batch_size=PROBE_IMAGES, num_batches=1, seed=options.seed)),
     )
     recorder = Recorder(run=run, session=session, options=options)
     if checkpoint is None:
         recorder.begin(supernet, reason="supernet", units=shrinker.num_units)
     else:
         extra = restore(checkpoint, state)
-        shrinker.load_state_dict(extra["shrinker"] | {"moving_average": extra["moving_average"]})
+        tensors = {name: value for name, value in extra.items() if torch.is_tensor(value)}
+        shrinker.load_state_dict(extra["shrinker"] | tensors)
         recorder.resume(state.step, model.architecture, extra["best"])
 
     def save() -> None:
-        shrinker_state = shrinker.state_dict()
-        moving_average = shrinker_state.pop("moving_average")
-        extra = {"shrinker": shrinker_state, "moving_average": moving_average, "best": recorder.best}
+        values = shrinker.state_dict()
+        tensors = {name: value for name, value in values.items() if torch.is_tensor(value)}
+        plain = {name: value for name, value in values.items() if name not in tensors}
+        extra = {"shrinker": plain, **tensors, "best": recorder.best}
         save_checkpoint(run / "checkpoints", state, extra=extra, keep_last=options.keep_checkpoints)
 
     batches = session.train_batches(
@@ -116,8 +144,9 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         augment=options.augment,
     )
     rich.get_console().print(
-        f"{run}: {options.space} ({format_count(widest.macs)} MACs at {input_size}) down to "
-        f"{format_count(budget_macs)} in {options.steps} steps of {options.batch_size}, on {session.device}",
+        f"{run}: {options.space} ({format_count(widest.macs)} MACs at {input_size}, {format_count(widest.params)} "
+        f"parameters) down to {', '.join(map(str, targets))} in {options.steps} steps of {options.batch_size}, "
+        f"on {session.device}",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -131,21 +160,32 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
             loss = train_step(state, images, batch.targets.to(session.device), task.loss_terms, rate)
             if shrinker.step():
                 assert shrinker.last_plan is not None
-                recorder.cut(state.step, shrinker.last_plan, shrinker.num_units)
+                met = shrinker.target_met
+                recorder.cut(
+                    state.step,
+                    shrinker.last_plan,
+                    units=shrinker.num_units,
+                    budget=met and met.text,
+                    change=shrinker.last_change,
+                )
                 progress.note(f"step {state.step}: {shrinker.last_plan}")
+            if shrinker.target_met is not None and not shrinker.is_finished:
+                steps, units = max(1, round(options.finish_steps * options.steps)), shrinker.num_units
+                set_aside(run, shrinker.target_met, state, session, options, rate=rate, steps=steps, units=units)
             state.seconds = time.monotonic() - started
-            progress.update(
-                state.step, loss=loss, macs=shrinker.macs, budget_macs=budget_macs, units=shrinker.num_units
-            )
+            target = targets[curve.index(state.step)]
+            progress.update(state.step, loss=loss, price=shrinker.cost, target=target, units=shrinker.num_units)
             if state.step % options.log_every == 0 or state.step == options.steps:
+                planned = {name: round(count) for name, count in shrinker.planned.items()}
                 recorder.train_line(
                     state,
                     loss=loss,
                     rate=rate,
-                    macs=shrinker.macs,
+                    price=shrinker.cost,
                     penalty=shrinker.penalty(),
                     penalty_weight=shrinker.weight,
-                    planned_macs=None if shrinker.is_finished else round(shrinker.planned_macs),
+                    gain=shrinker.gain,
+                    **{f"planned_{name}": None if shrinker.is_finished else planned.get(name) for name in LIMITED},
                     units=shrinker.num_units,
                 )
             # The last step of the whole supernet is validated too: what the found network is shown beside.
@@ -157,26 +197,41 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
             if interruption.is_wanted and state.step < options.steps:
                 raise Interrupted(f"Stopped after step {state.step}; continue with 'hrnas resume {run}'.")
 
-    found = cost(shrinker.architecture, input_size)
-    return recorder.finish(
+    if len(targets) > 1:
+        save()  # what was found is kept while the others are finished
+        write_pareto(run, targets, metric=task.metric, input_size=input_size)
+    seconds = state.seconds
+    for target in targets[:-1] if options.finish else ():
+        seconds += _finished(budget_folder(run, target))["seconds"]
+    result = recorder.finish(
         {
             "verb": "search",
             "run": str(run),
             "task": session.description.task,
             "space": options.space,
             "budget": options.budget,
-            "budget_macs": budget_macs,
-            "supernet": _price(widest),
-            "found": _price(found),
-            "share_of_budget": found.macs / budget_macs,
+            "budgets": [target.text for target in targets],
+            "budget_macs": targets[-1].macs,
+            "budget_params": targets[-1].params,
+            "supernet": widest.counts,
+            "found": shrinker.cost.counts,
+            "share_of_budget": targets[-1].share(shrinker.cost.counts),
             "input_size": list(input_size),
             "steps": options.steps,
-            "seconds": round(state.seconds, 1),
+            "seconds": round(seconds, 1),
             "metric": task.metric,
             f"validation_{task.metric}": recorder.best,
         }
     )
+    return result if len(targets) == 1 else {**result, "networks": refresh_pareto(run)}
 
 
-def _price(price: Cost) -> dict[str, int]:
-    return {"macs": price.macs, "params": price.params}
+def _finished(folder: Path) -> dict[str, Any]:
+    """Finish a network that was set aside, unless it is finished; return its result."""
+    from hrnas.commands.resume import ResumeOptions, resume  # not above: resume goes on with a search
+
+    if (folder / "result.json").is_file():
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        return result
+    rich.get_console().print(f"Finishing {folder}", markup=False, highlight=False, soft_wrap=True)
+    return resume(ResumeOptions(run=str(folder)))

@@ -10,6 +10,7 @@ import torch
 
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.file import fingerprint, read_architecture
+from hrnas.commands.budgets import is_set_aside, refresh_pareto
 from hrnas.commands.interruption import Interruption
 from hrnas.commands.options import TrainingOptions
 from hrnas.commands.progress import LoopProgress
@@ -33,12 +34,13 @@ class TrainOptions(TrainingOptions):
     """Train a given architecture; writes a run directory.
 
     architecture: a run directory, a folder with architecture.json, or an architecture file.
-    data: a data.yaml, a folder that holds one, or the name of a built-in set (toycity).
+    data: a data.yaml, a folder that holds one, or the name of a built-in set (toycity). May be left out for a network
+    that a search has set aside (RUN/budgets/NAME), which is then finished where it lies.
     weights: start from this run's or folder's model.safetensors; fresh weights where left out.
     """
 
     architecture: str
-    data: str | dict[str, Any]
+    data: str | dict[str, Any] | None = None
     weights: str | None = None
 
 
@@ -50,6 +52,13 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
     Raises InputError for data, options or files that cannot be used, before anything is written; Interrupted after
     SIGINT or SIGTERM, with a checkpoint written.
     """
+    if not is_resumed and options.run is None and is_set_aside(Path(options.architecture)):
+        return _finish(options)
+    if options.data is None:
+        raise InputError(
+            f"data is missing; only a network that a search has set aside, RUN/budgets/NAME, knows its own, and "
+            f"{options.architecture} is none. Give a data.yaml after it."
+        )
     session = open_training_session(options.data, options)
     task, input_size = session.task, session.input_size
     architecture = checkpoint.architecture if checkpoint else _architecture(options.architecture, task.num_outputs)
@@ -94,7 +103,7 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
         num_steps=options.steps,
         augment=options.augment,
     )
-    macs = cost(architecture, input_size).macs
+    price = cost(architecture, input_size)
     progress = LoopProgress(verb="train", steps=options.steps, first_step=state.step, metric=task.metric)
     with Interruption() as interruption, progress:
         started = time.monotonic() - state.seconds
@@ -103,9 +112,9 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
             images = normalize(batch.images.to(session.device))
             loss = train_step(state, images, batch.targets.to(session.device), task.loss_terms, rate)
             state.seconds = time.monotonic() - started
-            progress.update(state.step, loss=loss, macs=macs, budget_macs=None, units=None)
+            progress.update(state.step, loss=loss, price=price)
             if state.step % options.log_every == 0 or state.step == options.steps:
-                recorder.train_line(state, loss=loss, rate=rate, macs=macs)
+                recorder.train_line(state, loss=loss, rate=rate, price=price)
             if state.step in options.evaluation_steps:
                 progress.score(state.step, recorder.validate(state, has_final_shape=True))
                 state.seconds = time.monotonic() - started
@@ -115,8 +124,7 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
             if interruption.is_wanted and state.step < options.steps:
                 raise Interrupted(f"Stopped after step {state.step}; continue with 'hrnas resume {run}'.")
 
-    price = cost(architecture, input_size)
-    return recorder.finish(
+    result = recorder.finish(
         {
             "verb": "train",
             "run": str(run),
@@ -132,6 +140,16 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
             f"validation_{task.metric}": recorder.best,
         }
     )
+    if is_set_aside(run) and (run.parents[1] / "pareto.json").is_file():
+        refresh_pareto(run.parents[1])
+    return result
+
+
+def _finish(options: TrainOptions) -> dict[str, Any]:
+    """Finish a network that a search has set aside, with the settings it was set aside with."""
+    from hrnas.commands.resume import ResumeOptions, resume  # not above: resume goes on with a training
+
+    return resume(ResumeOptions(run=options.architecture), data=options.data)
 
 
 def _architecture(given: str, num_outputs: int) -> Architecture:

@@ -29,6 +29,11 @@ class Cost:
     params: int
     activations: int = 0
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What a budget can limit, by its name there."""
+        return {"macs": self.macs, "params": self.params}
+
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
             macs=self.macs + other.macs,
@@ -88,6 +93,17 @@ def channel_macs(placed: PlacedBlock, kernel_size: int) -> int:
     return area_in * block.in_channels + area_out * (kernel_size**2 + block.out_channels)
 
 
+def channel_params(block: Block, kernel_size: int) -> int:
+    """Return the parameters the network loses with one hidden channel: its weights and two norms."""
+    return block.in_channels + kernel_size**2 + block.out_channels + 2 * NORM_PARAMS
+
+
+def token_macs(block: Block, token_width: int) -> int:
+    """Return the derivative of a transformer's MACs with respect to its tokens, at its present number of them."""
+    projections = token_width * (block.in_channels + 2 + block.out_channels)
+    return projections + 12 * token_width**2 + 8 * block.tokens * token_width
+
+
 def transformer_macs(in_channels: int, out_channels: int, tokens: int, token_width: int) -> int:
     """Return the MACs of a lightweight transformer: width*n*(c+2+c_out) + 12*n*d^2 + 4*n^2*d."""
     projections = token_width * tokens * (in_channels + 2 + out_channels)
@@ -95,7 +111,10 @@ def transformer_macs(in_channels: int, out_channels: int, tokens: int, token_wid
 
 
 def transformer_params(in_channels: int, out_channels: int, tokens: int, token_width: int) -> int:
-    """Return the parameters of a lightweight transformer; `12*d^2 + 8*d` of them do not depend on its tokens."""
+    """Return the parameters of a lightweight transformer of at least one token.
+
+    `12*d^2 + 8*d + 2*c_out` of them do not depend on its tokens: they go with the last one.
+    """
     encoder_and_decoder = 12 * token_width**2 + 4 * NORM_PARAMS * token_width
     projections = tokens * (in_channels + 2 + out_channels)
     norms = NORM_PARAMS * (tokens + out_channels)
@@ -107,10 +126,7 @@ def block_cost(placed: PlacedBlock, token_size: int) -> Cost:
     block, token_width = placed.block, token_size**2
     area_in, area_out = _area(placed.size_in), _area(placed.size_out)
     macs = sum(channels * channel_macs(placed, size) for size, channels in block.kernels)
-    params = sum(
-        channels * (block.in_channels + size**2 + block.out_channels + 2 * NORM_PARAMS)
-        for size, channels in block.kernels
-    )
+    params = sum(channels * channel_params(block, size) for size, channels in block.kernels)
     # Two maps (convolution, norm) of the hidden channels at either size, two of the projection, the skip and the sum.
     activations = 2 * block.hidden_channels * (area_in + area_out) + 4 * block.out_channels * area_out
     if block.kernels:

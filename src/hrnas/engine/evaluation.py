@@ -1,8 +1,8 @@
 """Evaluation of the averaged weights on recalibrated batch-norm statistics (method: The search)."""
 
+import copy
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 
 from hrnas.engine.averages import Averages
@@ -13,11 +13,10 @@ from hrnas.nn.recalibration import recalibrate
 def averaged_network(model: Network, averages: Averages, calibration: Iterable[Tensor]) -> Network:
     """Return a new network, in evaluation mode, with the averaged weights and statistics of the calibration batches.
 
-    model: gives the architecture; it is not changed. calibration: normalised batches (B, 3, H, W).
+    model: gives the architecture and, during a search, the presences of its tokens; it is not changed.
+    calibration: normalised batches (B, 3, H, W).
     """
-    with torch.random.fork_rng(devices=[]):  # building must not move the random numbers of the training
-        network = Network(model.architecture)
-    network.to(next(model.parameters()).device, memory_format=torch.channels_last)
+    network = copy.deepcopy(model)
     averages.copy_to(network)
     recalibrate(network, calibration)
     return network.eval()

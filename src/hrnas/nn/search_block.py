@@ -43,14 +43,26 @@ class SearchBlock(nn.Module):
             if block.tokens
             else None
         )
-        self.resize(block)
+        self.block = block
+        self._make_paths()
 
     def resize(self, block: Block) -> None:
-        """Make the kernel paths anew for `block`, which differs in its kernels only; their values are undefined after.
+        """Make anew what differs in `block`, its kernel paths or its tokens; the values of that are undefined after.
 
         The training or evaluation mode stays.
         """
-        self.block = block
+        before, self.block = self.block, block
+        if block.kernels != before.kernels:
+            self._make_paths()
+        if block.tokens != before.tokens:
+            assert self.transformer is not None, "a block cannot gain a transformer"
+            if block.tokens:
+                self.transformer.resize(block.tokens)
+            else:
+                self.transformer = None
+
+    def _make_paths(self) -> None:
+        block = self.block
         hidden, out = block.hidden_channels, block.out_channels
         self.expand = nn.Conv2d(block.in_channels, hidden, 1, bias=False) if hidden else None
         self.expand_norm = nn.BatchNorm2d(hidden, **self.norm_settings) if hidden else None

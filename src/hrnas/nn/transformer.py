@@ -25,8 +25,11 @@ class Attention(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, queries: Tensor, memory: Tensor | None = None) -> Tensor:
-        """Attend from queries (B, N, D) to memory (B, N, D); without memory, from the queries to themselves."""
+    def forward(self, queries: Tensor, memory: Tensor | None = None, key_bias: Tensor | None = None) -> Tensor:
+        """Attend from queries (B, N, D) to memory (B, N, D); without memory, from the queries to themselves.
+
+        key_bias: added to the scores of each key, (N,); None adds nothing.
+        """
         width = queries.shape[-1]
         if memory is None:
             q, k, v = self.query_key_value(queries).split(width, dim=-1)
@@ -35,7 +38,9 @@ class Attention(nn.Module):
             q = F.linear(queries, of_queries)
             k, v = F.linear(memory, of_memory).split(width, dim=-1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))  # (B, heads, N, D/heads)
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        bias = None if key_bias is None else key_bias.to(q.dtype).expand(q.shape[0], self.heads, q.shape[2], -1)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -63,9 +68,9 @@ class Layer(nn.Module):
         self.feed_forward = _FeedForward(width, dropout)
         self.norm2 = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, queries: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, queries: Tensor | None = None, key_bias: Tensor | None = None) -> Tensor:
         """Return (B, N, D). With queries (B, N, D) they attend to x; the residual is x in either case (method, 4)."""
-        mixed = self.attention(x) if queries is None else self.attention(queries, x)
+        mixed = self.attention(x if queries is None else queries, None if queries is None else x, key_bias)
         x = self.norm1(x + self.dropout(mixed))
         return self.norm2(x + self.feed_forward(x))
 
@@ -75,6 +80,10 @@ class LightweightTransformer(nn.Module):
 
     Tokens are channels of a projection, each an S x S map flattened to D = S * S numbers. The scales of `token_norm`
     are the importance factors of the tokens.
+
+    A token of scale zero is not inert: attention still spreads weight over it. While a search retires tokens they have
+    a presence below 1 (`set_presence`), and at presence 0 a token is out: the module computes what it computes without
+    it. A network that no search works on has no presences.
     """
 
     def __init__(
@@ -91,14 +100,39 @@ class LightweightTransformer(nn.Module):
         self.size = size
         width = size * size
         self.register_buffer("positions", position_map(size), persistent=False)
+        self.encoder = Layer(width, heads, dropout)
+        self.decoder = Layer(width, heads, dropout)
+        self.out_norm = nn.BatchNorm2d(out_channels)
+        self._widths = (in_channels, out_channels)
+        for name in ("key_bias", "token_gate", "module_gate"):
+            self.register_buffer(name, None, persistent=False)
+        self.resize(tokens)
+
+    def resize(self, tokens: int) -> None:
+        """Make anew what belongs to single tokens; its values are undefined after, and all are present."""
+        in_channels, out_channels = self._widths
         self.projector = nn.Conv2d(in_channels + 2, tokens, 1, bias=False)
         # torch's default momentum and eps, not the network's: recorded networks of the 2021 code have eps 1e-5 here.
         self.token_norm = nn.BatchNorm2d(tokens)
-        self.encoder = Layer(width, heads, dropout)
-        self.decoder = Layer(width, heads, dropout)
-        self.queries = nn.Parameter(torch.randn(tokens, width))
+        self.queries = nn.Parameter(torch.randn(tokens, self.size * self.size))
         self.inverse_projector = nn.Conv2d(tokens, out_channels, 1, bias=False)
-        self.out_norm = nn.BatchNorm2d(out_channels)
+        self.set_presence(None)
+        self.train(self.training)
+
+    def set_presence(self, presence: Tensor | None) -> None:
+        """Say how far each token takes part, float (N,) in [0, 1]; None: all do, fully.
+
+        Attention weighs a key by its presence relative to the most present token's, and what a token puts out is
+        weighed alike; the module's whole output is weighed by the largest presence, so that the last tokens fade
+        with it: the norm behind the projection would undo any common scale of theirs.
+        """
+        if presence is None or bool((presence == 1).all()):
+            self.key_bias = self.token_gate = self.module_gate = None
+            return
+        presence = presence.to(self.queries.device, torch.float32)
+        self.module_gate = presence.max()
+        relative = presence / self.module_gate if bool(self.module_gate > 0) else torch.ones_like(presence)
+        self.key_bias, self.token_gate = relative.log(), relative[:, None]
 
     def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
         """Return the map to add to the skip, (B, out_channels, *out_size)."""
@@ -106,8 +140,13 @@ class LightweightTransformer(nn.Module):
         small = F.interpolate(x, size=(self.size, self.size), mode="bilinear", align_corners=False)  # (B, C, S, S)
         positions = self.positions.to(small.dtype).expand(batch, -1, -1, -1)
         tokens = self.token_norm(self.projector(torch.cat([small, positions], dim=1))).flatten(2)  # (B, N, D)
-        encoded = self.encoder(tokens)
-        decoded = self.decoder(encoded, self.queries.to(encoded.dtype).expand(batch, -1, -1))  # (B, N, D)
+        encoded = self.encoder(tokens, key_bias=self.key_bias)
+        queries = self.queries.to(encoded.dtype).expand(batch, -1, -1)
+        decoded = self.decoder(encoded, queries, self.key_bias)  # (B, N, D)
+        if self.token_gate is not None:
+            decoded = decoded * self.token_gate.to(decoded.dtype)
         summary = decoded.unflatten(2, (self.size, self.size))  # (B, N, S, S)
         out = self.out_norm(self.inverse_projector(summary))  # (B, out_channels, S, S)
+        if self.module_gate is not None:
+            out = out * self.module_gate.to(out.dtype)
         return F.interpolate(out, size=out_size, mode="bilinear", align_corners=False)

@@ -6,11 +6,14 @@ rate say how strong a pull that takes. What the network holds against the pull s
 on the weight grows while there is some, and falls back when the cost is below the curve.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log
 
 import torch
 from torch import Tensor
 
+from hrnas.arch.budget import Target
 from hrnas.errors import InputError
 
 
@@ -26,6 +29,8 @@ class ShrinkOptions:
     travel: distance a factor can go between start and end; in short runs the factors learn faster to allow it.
     threshold: a unit is dead when its factor and the factor's moving average are at most this (method: 1e-3).
     cuts: dead units are looked for this often between start and end, and cut when a hundredth of the cost would go.
+    fade: units that must go alive, and all tokens, fade over this share of the steps between start and end, at least 10
+        steps where there are so many.
     """
 
     start: float = 0.1
@@ -36,61 +41,101 @@ class ShrinkOptions:
     travel: float = 4.0
     threshold: float = 1e-3
     cuts: int = 40
+    fade: float = 0.05
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end <= 1:
             raise InputError(
                 f"shrink.start is {self.start} and shrink.end {self.end}; 0 <= start < end <= 1 is needed."
             )
-        for name in ("horizon", "gain", "pull", "travel", "threshold", "cuts"):
+        for name in ("horizon", "gain", "pull", "travel", "threshold", "cuts", "fade"):
             if getattr(self, name) <= 0:
                 raise InputError(f"shrink.{name} is {getattr(self, name)}; it must be positive.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CostCurve:
-    """The planned cost: the supernet's until `start_step`, then falling by a constant factor a step to the budget.
+    """The planned cost: the supernet's until `start_step`, then falling to each target in turn, the dearest first.
 
-    Steps count from 1; at `end_step` the network is cut to the budget exactly.
+    Between two of them each limited cost falls by a constant factor a step.
+    supernet: "macs" and "params" of the supernet. targets: to be met; steps: the step at which each is, exactly.
+    Steps count from 1.
     """
 
-    supernet_macs: int
-    budget_macs: int
+    supernet: Mapping[str, int]
+    targets: tuple[Target, ...]
     start_step: int
-    end_step: int
+    steps: tuple[int, ...]
 
-    def planned_macs(self, step: int) -> float:
-        """Return the planned MACs after `step` steps."""
-        progress = (step - self.start_step) / (self.end_step - self.start_step)
-        progress = min(max(progress, 0.0), 1.0)
-        share: float = (self.budget_macs / self.supernet_macs) ** progress
-        return self.supernet_macs * share
+    @property
+    def end_step(self) -> int:
+        """The step at which the network has its final shape."""
+        return self.steps[-1]
+
+    def index(self, step: int) -> int:
+        """Return the place of the first target that is not met before `step`; the last one's when all are."""
+        return min(sum(met < step for met in self.steps), len(self.steps) - 1)
+
+    def planned(self, step: int) -> dict[str, float]:
+        """Return the planned cost after `step` steps, of every limited name."""
+        index = self.index(step)
+        first = self.start_step if index == 0 else self.steps[index - 1]
+        progress = min(max((step - first) / (self.steps[index] - first), 0.0), 1.0)
+        planned = {}
+        for name, limit in self.targets[index].limits.items():
+            before = self.supernet[name] if index == 0 else self.targets[index - 1].limits[name]
+            before = min(before, self.supernet[name])
+            planned[name] = before * (min(limit, before) / before) ** progress
+        return planned
 
 
-def cost_curve(options: ShrinkOptions, *, supernet_macs: int, budget_macs: int, steps: int) -> CostCurve:
-    """Return the curve of a search of that many steps; its end lies at least one step after its start."""
+def cost_curve(
+    options: ShrinkOptions, *, supernet: Mapping[str, int], targets: tuple[Target, ...], steps: int
+) -> CostCurve:
+    """Return the curve of a search of that many steps; each target has its own step, the first after the start.
+
+    The targets between lie where one curve from the supernet to the last target passes them.
+    Raises InputError when there are more targets than steps to meet them in.
+    """
     start_step = min(int(options.start * steps), steps - 1)
-    return CostCurve(
-        supernet_macs=supernet_macs,
-        budget_macs=min(budget_macs, supernet_macs),
-        start_step=start_step,
-        end_step=max(round(options.end * steps), start_step + 1),
-    )
+    end_step = max(round(options.end * steps), start_step + 1)
+    if end_step - start_step < len(targets):
+        raise InputError(
+            f"{len(targets)} budgets are to be met in {end_step - start_step} steps of shrinking. Raise steps."
+        )
+    met_at = []
+    for place, target in enumerate(targets):
+        progress = max(_descent(target, supernet) / max(_descent(targets[-1], supernet), 1e-12), 0.0)
+        step = end_step if place == len(targets) - 1 else start_step + round(progress * (end_step - start_step))
+        earliest = (met_at[-1] if met_at else start_step) + 1
+        met_at.append(max(earliest, min(step, end_step - (len(targets) - 1 - place))))
+    return CostCurve(supernet=dict(supernet), targets=targets, start_step=start_step, steps=tuple(met_at))
+
+
+def _descent(target: Target, supernet: Mapping[str, int]) -> float:
+    """Return how far a target lies below the supernet: the logarithm of the hardest limit's factor."""
+    return max(log(supernet[name] / limit) for name, limit in target.limits.items())
 
 
 def penalty_weight(
-    importance: Tensor, costs: Tensor, macs: Tensor, *, excess_macs: float, learning_rate: float, horizon_steps: float
+    importance: Tensor,
+    costs: Tensor,
+    counts: Mapping[str, Tensor],
+    *,
+    excess: Mapping[str, float],
+    learning_rate: float,
+    horizon_steps: float,
 ) -> float:
-    """Return the weight under which the least important units per cost, `excess_macs` in sum, reach zero in time.
+    """Return the weight under which the least important units per cost, enough for every excess, reach zero in time.
 
     A factor moves by learning rate * weight * cost / gradient size in a step, so it is gone after
     importance / (cost * learning rate * weight) steps, where importance is factor * gradient size.
-    importance, costs: float (U,); macs: int64 (U,); all of the units that are not dead.
-    excess_macs: MACs above the curve at the end of the horizon; nothing to remove gives 0.
+    importance, costs: float (U,); counts: "macs" or "params", int64 (U,); all of the units that are not dead.
+    excess: by the same names, what is above the curve at the end of the horizon; nothing to remove gives 0.
     """
-    if excess_macs <= 0 or len(importance) == 0:
+    needed = {name: amount for name, amount in excess.items() if amount > 0}
+    if not needed or len(importance) == 0:
         return 0.0
     reach, order = (importance / costs).sort()
-    removed = macs[order].cumsum(0)
-    index = min(int(torch.searchsorted(removed, excess_macs)), len(reach) - 1)
-    return float(reach[index]) / (learning_rate * horizon_steps)
+    index = max(int(torch.searchsorted(counts[name][order].cumsum(0), amount)) for name, amount in needed.items())
+    return float(reach[min(index, len(reach) - 1)]) / (learning_rate * horizon_steps)

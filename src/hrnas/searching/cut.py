@@ -1,9 +1,10 @@
 """The cut: a plan carried out on a network, its optimizer and its averaged weights.
 
-A cut is exact: the network computes what it computed with the removed units' scales at zero, in training and in
-evaluation. A channel of scale zero is not silent, it puts out relu(shift): what the projection makes of that is a
-constant, which the shared batch norm subtracts in training; in evaluation its running mean must, so the constant
-is taken out of the running mean with the channel. The moments and averages of what stays are not changed.
+A cut is exact: the network computes what it computed with the removed channels' scales at zero and the removed tokens'
+presences at zero, in training and in evaluation. A channel of scale zero is not silent, it puts out relu(shift): what
+the projection makes of that is a constant, which the shared batch norm subtracts in training; in evaluation its running
+mean must, so the constant is taken out of the running mean with the channel. A token of presence zero is silent, and so
+is a transformer without a present token. The moments and averages of what stays are not changed.
 """
 
 from collections.abc import Mapping, MutableMapping
@@ -15,6 +16,8 @@ from torch.optim import Optimizer
 from hrnas.models.network import Backbone
 from hrnas.nn.search_block import SearchBlock
 from hrnas.searching.plan import BlockCut, Plan
+
+_OF_TOKENS = ("transformer.projector.", "transformer.token_norm.", "transformer.queries")
 
 
 @torch.no_grad()
@@ -38,10 +41,13 @@ def apply_plan(
         state = _cut_values(block.state_dict(), cut)
         with torch.device("meta"):
             block.resize(cut.after)
-        paths = {key: value for key, value in state.items() if not key.startswith(("skip.", "transformer."))}
-        missing, unexpected = block.load_state_dict(paths, strict=False, assign=True)
+        # What was made anew stands on the meta device; all else keeps its tensors.
+        remade = {key for key, value in block.state_dict().items() if value.is_meta}
+        missing, unexpected = block.load_state_dict(
+            {key: state[key] for key in remade if key in state}, strict=False, assign=True
+        )
         assert not unexpected, f"{name} has no {unexpected}"
-        assert not [key for key in missing if not key.startswith(("skip.", "transformer."))], f"{name} lacks {missing}"
+        assert not remade & set(missing), f"{name} lacks {remade & set(missing)}"
         for path, module in block.named_modules():
             module.training = modes.get(path, block.training)
         for path, parameter in block.named_parameters():
@@ -56,17 +62,18 @@ def apply_plan(
 def _cut_values(state: Mapping[str, Tensor], cut: BlockCut) -> dict[str, Tensor]:
     """Return the values of a cut block (parameters and buffers by name), the removed channels' constants moved."""
     cut_state = _select(state, cut)
-    gone = torch.ones(cut.before.hidden_channels, dtype=torch.bool)
-    gone[cut.kept] = False
-    shift = state["depthwise_norm.bias"]
-    constant = state["project.weight"][:, :, 0, 0] @ (shift.relu() * gone.to(shift))
-    cut_state["project_norm.running_mean"] = cut_state["project_norm.running_mean"] - constant
+    if cut.after.kernels != cut.before.kernels:
+        gone = torch.ones(cut.before.hidden_channels, dtype=torch.bool)
+        gone[cut.kept] = False
+        shift = state["depthwise_norm.bias"]
+        constant = state["project.weight"][:, :, 0, 0] @ (shift.relu() * gone.to(shift))
+        cut_state["project_norm.running_mean"] = cut_state["project_norm.running_mean"] - constant
     return cut_state
 
 
 def _select(tensors: Mapping[str, Tensor], cut: BlockCut) -> dict[str, Tensor]:
     """Return what stays of tensors shaped like a block's parameters and buffers, by name."""
-    kept = cut.kept
+    kept, tokens = cut.kept, cut.kept_tokens
     selected = {}
     for key, value in tensors.items():
         if key.startswith(("expand.", "expand_norm.", "depthwise_norm.")):
@@ -75,6 +82,12 @@ def _select(tensors: Mapping[str, Tensor], cut: BlockCut) -> dict[str, Tensor]:
         elif key.startswith("project."):
             if cut.after.kernels:
                 selected[key] = value[:, kept.to(value.device)]
+        elif key.startswith("transformer.") and not cut.after.tokens:
+            continue
+        elif key.startswith(_OF_TOKENS):
+            selected[key] = value[tokens.to(value.device)] if value.dim() else value
+        elif key.startswith("transformer.inverse_projector."):
+            selected[key] = value[:, tokens.to(value.device)]
         elif not key.startswith("depthwise."):
             selected[key] = value
     first = 0

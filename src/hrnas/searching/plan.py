@@ -7,30 +7,32 @@ common scale of a block's factors out again.
 U number of units.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from hrnas.arch.architecture import Architecture, Block
-from hrnas.arch.budget import TOLERANCE, format_count
+from hrnas.arch.budget import LIMITED, TOLERANCE, Target, format_count
 from hrnas.costing.analytic import Cost, Size, cost
 from hrnas.errors import BudgetError
-from hrnas.searching.units import blocks_of, unit_groups, unit_macs
+from hrnas.searching.ledger import Ledger
+from hrnas.searching.units import UnitGroup, blocks_of, num_units, unit_groups
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockCut:
     """What becomes of one block.
 
-    before, after: the block; kept: indices of its hidden channels that stay, int64, ascending.
+    before, after: the block; kept: indices of its hidden channels that stay, kept_tokens: of its tokens, int64,
+    ascending.
     """
 
     before: Block
     after: Block
     kept: Tensor
+    kept_tokens: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,53 +64,155 @@ class Plan:
         )
 
 
-def plan_dead(
-    architecture: Architecture, input_size: Size, dead: Tensor, importance: Tensor, floor_macs: float
-) -> Plan:
-    """Plan to remove dead units, least importance per MAC first, as long as the cost stays at or above the floor.
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """Units of one kernel path or transformer that stay or go together.
 
-    dead: bool (U,); importance: float (U,); floor_macs: MACs the network shall not go below.
+    group: place of the path or transformer; units: their indices; importance: of all together.
+    is_due: they must go, because they are leaving already or so that the width becomes a multiple.
     """
-    macs = unit_macs(unit_groups(architecture, input_size))
-    room = cost(architecture, input_size).macs - floor_macs
-    kept = torch.ones_like(dead)
-    for index in _least_important_first(importance, macs):
-        if dead[index] and macs[index] <= room:
-            kept[index] = False
-            room -= int(macs[index])
+
+    group: int
+    units: tuple[int, ...]
+    importance: float
+    is_due: bool
+
+
+def bundles(
+    groups: tuple[UnitGroup, ...], importance: Tensor, leaving: Tensor, *, align: int, whole_transformers: bool
+) -> list[Bundle]:
+    """Return the bundles of a network, by group and within it the least important first.
+
+    A kernel path's units are bundled by `align`, those leaving before the others, the least important first; what its
+    width exceeds a multiple by is one smaller bundle, which is due. Tokens are bundles of one, or, of whole
+    transformers, those leaving one by one and the others one bundle.
+    importance: float (U,); leaving: bool (U,), units at zero or on their way there.
+    """
+    values, gone = importance.tolist(), leaving.tolist()
+    found = []
+    first = 0
+    for place, group in enumerate(groups):
+        order = sorted(range(first, first + group.count), key=lambda unit: (not gone[unit], values[unit]))
+        if group.kernel_size is None:
+            num_gone = sum(gone[unit] for unit in order)
+            size, rest = 1, 0
+            starts = list(range(num_gone)) + [num_gone] * (num_gone < group.count)
+            if not whole_transformers:
+                starts = list(range(group.count))
+        else:
+            size, rest = align, group.count % align
+            starts = [0] * (rest > 0) + list(range(rest, group.count, align))
+        for start, end in zip(starts, [*starts[1:], group.count], strict=True):
+            units = tuple(order[start:end])
+            found.append(
+                Bundle(
+                    group=place,
+                    units=units,
+                    importance=sum(0.0 if gone[unit] else values[unit] for unit in units),
+                    is_due=len(units) < size or all(gone[unit] for unit in units),
+                )
+            )
+        first += group.count
+    return found
+
+
+def choose_dead(
+    architecture: Architecture,
+    input_size: Size,
+    dead: Tensor,
+    importance: Tensor,
+    leaving: Tensor,
+    floors: Mapping[str, float],
+) -> Tensor:
+    """Return which dead units may leave, bool (U,): least importance per cost first, as long as the floors hold.
+
+    dead, leaving: bool (U,); those leaving already are counted as gone. importance: float (U,).
+    floors: "macs" or "params" or both; the network shall not go below all of them.
+    """
+    ledger = Ledger(architecture, input_size)
+    chosen = torch.zeros_like(dead)
+    candidates = []
+    first = 0
+    for place, group in enumerate(ledger.groups):
+        own = slice(first, first + group.count)
+        ledger.take(place, int(leaving[own].sum()))
+        worth = sum(_cost(group, name) / ledger.counts[name] for name in floors)
+        for unit in (dead[own] & ~leaving[own]).nonzero().flatten().tolist():
+            candidates.append((float(importance[first + unit]) / worth, first + unit, place))
+        first += group.count
+    for _, unit, place in sorted(candidates):
+        ledger.take(place)
+        if any(ledger.counts[name] >= floor for name, floor in floors.items()):
+            chosen[unit] = True
+        else:
+            ledger.take(place, -1)
+    return chosen
+
+
+def plan_dead(architecture: Architecture, input_size: Size, gone: Tensor, *, align: int = 1) -> Plan:
+    """Plan to cut the units that are at zero, bool (U,), of each kernel path as many as leave a multiple of `align`."""
+    kept = torch.ones_like(gone)
+    first = 0
+    for group in unit_groups(architecture, input_size):
+        units = first + gone[first : first + group.count].nonzero().flatten()
+        size = 1 if group.kernel_size is None else align
+        rest = group.count % size
+        if len(units) >= rest:
+            kept[units[: rest + (len(units) - rest) // size * size]] = False
+        first += group.count
     return make_plan(architecture, input_size, kept, "dead")
 
 
-def plan_budget(architecture: Architecture, input_size: Size, importance: Tensor, budget_macs: int) -> Plan:
-    """Plan the exact step: least importance per MAC first, into (0.98, 1.00] of the budget.
+def plan_budget(
+    architecture: Architecture,
+    input_size: Size,
+    importance: Tensor,
+    target: Target,
+    *,
+    leaving: Tensor | None = None,
+    align: int = 1,
+) -> Plan:
+    """Plan the exact step: bundles of least importance per cost first, until every limit of the target holds.
 
-    What the last units overshoot is given back to the most important of those removed that still fit. Where units are
-    coarse and that lands too low, units near the end of those removed change places until it does not.
-    Raises BudgetError when the budget is below the smallest network, or no choice of whole units was found.
+    What the last ones overshoot is given back to the most important of those removed that still fit. Where bundles are
+    coarse and that lands too low, some near the end of those removed change places until it does not.
+    importance: float (U,); leaving: bool (U,), units that are on their way to zero: they go first.
+    Raises BudgetError when a limit is below the smallest network, or no choice of whole bundles was found.
     """
-    macs = unit_macs(unit_groups(architecture, input_size))
-    macs_before = cost(architecture, input_size).macs
-    excess = macs_before - budget_macs
-    smallest = macs_before - int(macs.sum())
-    if budget_macs < smallest:
-        raise BudgetError(
-            f"Budget of {format_count(budget_macs)} MACs is below the smallest network that can be cut from here, "
-            f"{format_count(smallest)} MACs. Raise the budget or choose a smaller space."
-        )
-    order = _least_important_first(importance, macs)
-    kept = torch.ones(len(macs), dtype=torch.bool)
-    kept[_first_to_go(order, macs.tolist(), excess)] = False
+    ledger = Ledger(architecture, input_size)
+    before = ledger.counts.copy()
+    _check_above_smallest(architecture, input_size, target)
+    if leaving is None:
+        leaving = torch.zeros(len(importance), dtype=torch.bool)
+    due: list[Bundle] = []
+    rest: list[Bundle] = []
+    # Most parameters of a transformer do not depend on its tokens: under a limit on them it lives or dies as a whole.
+    whole = target.params is not None
+    for bundle in bundles(ledger.groups, importance, leaving, align=align, whole_transformers=whole):
+        (due if bundle.is_due else rest).append(bundle)
+    for bundle in due:
+        ledger.take(bundle.group, len(bundle.units))
+    taken, rest = _take_until_it_fits(ledger, rest, target)
+    for bundle in reversed(taken.copy()):
+        ledger.take(bundle.group, -len(bundle.units))
+        if all(ledger.counts[name] <= limit for name, limit in target.limits.items()):
+            taken.remove(bundle)
+            rest.insert(0, bundle)
+        else:
+            ledger.take(bundle.group, len(bundle.units))
+    if not target.is_met(ledger.counts):
+        taken = _exchange(ledger, taken, rest, target)
+    kept = torch.ones(num_units(ledger.groups), dtype=torch.bool)
+    for bundle in (*due, *taken):
+        kept[list(bundle.units)] = False
     plan = make_plan(architecture, input_size, kept, "budget")
-    lowest = math.floor((1 - TOLERANCE) * budget_macs) + 1
-    if plan.cost.macs < lowest:
-        changed = _exchange(order, macs.tolist(), kept.tolist(), lowest - plan.cost.macs, budget_macs - plan.cost.macs)
-        kept[changed] = ~kept[changed]
-        plan = make_plan(architecture, input_size, kept, "budget")
-    if not lowest <= plan.cost.macs <= budget_macs:
+    if not target.is_met(plan.cost.counts):
+        got = " and ".join(f"{format_count(plan.cost.counts[name])} {LIMITED[name]}" for name in target.limits)
+        whole = " and ".join(f"{format_count(before[name])} {LIMITED[name]}" for name in target.limits)
+        finer = " choose a smaller align," if align > 1 else ""
         raise BudgetError(
-            f"The network costs {format_count(macs_before)} MACs and its units are too coarse to land within "
-            f"{TOLERANCE:.0%} below {format_count(budget_macs)}; {format_count(plan.cost.macs)} is the nearest. "
-            "Raise the budget, the input size or choose a wider space."
+            f"The network has {whole} and its units are too coarse to land within {TOLERANCE:.0%} below {target}; "
+            f"{got} is the nearest. Raise the budget,{finer} or choose a larger input size or a wider space."
         )
     return plan
 
@@ -117,15 +221,23 @@ def make_plan(architecture: Architecture, input_size: Size, kept: Tensor, reason
     """Return the plan that keeps just the units marked in `kept`, bool (U,)."""
     blocks = dict(architecture.blocks())
     changed = {}
-    for name, first, paths in blocks_of(unit_groups(architecture, input_size)):
-        widths = [path.channels for path in paths]
-        kept_here = kept[first : first + sum(widths)]
-        if bool(kept_here.all()):
+    for name, first, groups in blocks_of(unit_groups(architecture, input_size)):
+        counts = [group.count for group in groups]
+        own = kept[first : first + sum(counts)]
+        if bool(own.all()):
             continue
-        left = [int(part.sum()) for part in torch.split(kept_here, widths)]
-        kernels = tuple((path.kernel_size, count) for path, count in zip(paths, left, strict=True) if count)
-        after = replace(blocks[name], kernels=kernels, shift=not kernels)
-        changed[name] = BlockCut(before=blocks[name], after=after, kept=kept_here.nonzero().flatten())
+        before = blocks[name]
+        left = [int(part.sum()) for part in torch.split(own, counts)]
+        kernels = tuple((size, count) for (size, _), count in zip(before.kernels, left, strict=False) if count)
+        tokens = left[-1] if before.tokens else 0
+        shift = before.shift if kernels == before.kernels else not kernels
+        hidden = before.hidden_channels
+        changed[name] = BlockCut(
+            before=before,
+            after=replace(before, kernels=kernels, tokens=tokens, shift=shift),
+            kept=own[:hidden].nonzero().flatten(),
+            kept_tokens=own[hidden:].nonzero().flatten(),
+        )
     shrunk = architecture.with_blocks({name: block.after for name, block in changed.items()})
     return Plan(
         reason=reason,
@@ -138,64 +250,107 @@ def make_plan(architecture: Architecture, input_size: Size, kept: Tensor, reason
 
 
 def smallest_network(architecture: Architecture) -> Architecture:
-    """Return the network left when every unit goes: skips, and transformers where there are any."""
-    return architecture.with_blocks(
-        {name: replace(block, kernels=(), shift=True) for name, block in architecture.blocks() if block.kernels}
-    )
-
-
-def uniform_network(architecture: Architecture, share: float) -> Architecture:
-    """Return the network with the same share of every kernel path's channels left, at least one in each."""
+    """Return the network left when every unit goes: skips and constants."""
     return architecture.with_blocks(
         {
-            name: replace(block, kernels=tuple((size, max(1, round(share * width))) for size, width in block.kernels))
+            name: replace(block, kernels=(), tokens=0, shift=bool(block.kernels) or block.shift)
             for name, block in architecture.blocks()
         }
     )
 
 
-def _first_to_go(order: list[int], macs: list[int], excess: int) -> list[int]:
-    """Return the first units of `order` that together have at least `excess` MACs.
+def uniform_network(architecture: Architecture, share: float) -> Architecture:
+    """Return the network with the same share of every kernel path's channels, and of all tokens, left.
 
-    Of those, the last in order are given back as far as the rest still has `excess`.
+    At least one in each.
     """
-    removed: list[int] = []
-    total = 0
-    for index in order:
-        if total >= excess:
+    return architecture.with_blocks(
+        {
+            name: replace(
+                block,
+                kernels=tuple((size, max(1, round(share * width))) for size, width in block.kernels),
+                tokens=max(1, round(share * block.tokens)) if block.tokens else 0,
+            )
+            for name, block in architecture.blocks()
+        }
+    )
+
+
+def _check_above_smallest(architecture: Architecture, input_size: Size, target: Target) -> None:
+    ledger = Ledger(architecture, input_size)
+    ledger.take_all()
+    for name, limit in target.limits.items():
+        if limit < ledger.counts[name]:
+            raise BudgetError(
+                f"Budget of {format_count(limit)} {LIMITED[name]} is below the smallest network that can be cut from "
+                f"here, {format_count(ledger.counts[name])}. Raise the budget or choose a smaller space."
+            )
+
+
+def _take_until_it_fits(ledger: Ledger, rest: list[Bundle], target: Target) -> tuple[list[Bundle], list[Bundle]]:
+    """Take bundles until every limit holds; return those taken, in order, and those left, the next one first.
+
+    A bundle's cost is its share of what is still to be saved, over all limits that do not hold yet.
+    """
+    taken: list[Bundle] = []
+    while True:
+        over = {name: ledger.counts[name] - limit for name, limit in target.limits.items()}
+        over = {name: excess for name, excess in over.items() if excess > 0}
+        rest = sorted(rest, key=lambda bundle: _importance_per_cost(ledger, bundle, over or target.limits))
+        if not over or not rest:
+            return taken, rest
+        position = 0
+        while position < len(rest) and all(ledger.counts[name] > target.limits[name] for name in over):
+            bundle = rest[position]
+            ledger.take(bundle.group, len(bundle.units))
+            position += 1
+        taken += rest[:position]
+        rest = rest[position:]
+
+
+def _importance_per_cost(ledger: Ledger, bundle: Bundle, excess: Mapping[str, int]) -> float:
+    group = ledger.groups[bundle.group]
+    share = sum(_cost(group, name) / amount for name, amount in excess.items())
+    return bundle.importance / (len(bundle.units) * share)
+
+
+def _cost(group: UnitGroup, name: str) -> int:
+    return group.macs if name == "macs" else group.params
+
+
+def _exchange(ledger: Ledger, taken: list[Bundle], rest: list[Bundle], target: Target) -> list[Bundle]:
+    """Return which bundles to take instead, so that the target is met; those taken where no way was found."""
+    name = max(target.limits, key=lambda name: ledger.counts[name] / target.limits[name])
+    limit = target.limits[name]
+    order = [*taken, *rest]
+    costs = [len(bundle.units) * _cost(ledger.groups[bundle.group], name) for bundle in order]
+    rises = [price if place < len(taken) else -price for place, price in enumerate(costs)]
+    least, most = int((1 - TOLERANCE) * limit) + 1 - ledger.counts[name], limit - ledger.counts[name]
+    for tried, changed in enumerate(_sums(rises, len(taken), least, most)):
+        for sign in (1, -1):
+            for place in changed:
+                bundle = order[place]
+                back = place < len(taken)
+                ledger.take(bundle.group, sign * (-1 if back else 1) * len(bundle.units))
+            if sign == 1 and target.is_met(ledger.counts):
+                return [bundle for place, bundle in enumerate(order) if (place < len(taken)) != (place in changed)]
+        if tried >= 100:
             break
-        removed.append(index)
-        total += macs[index]
-    for index in reversed(removed.copy()):
-        if macs[index] <= total - excess:
-            removed.remove(index)
-            total -= macs[index]
-    return removed
+    return taken
 
 
-def _exchange(order: list[int], macs: list[int], kept: list[bool], least: int, most: int) -> list[int]:
-    """Return units that change places, those removed with those kept, so that the cost rises by least..most MACs.
+def _sums(rises: list[int], end: int, least: int, most: int) -> Iterator[set[int]]:
+    """Yield sets of places whose rises sum to least..most.
 
-    Tried from the end of those removed outwards: sums of ever more units, one for each small step of MACs. Empty
-    when there is none.
+    Tried from place `end` outwards: sums of ever more places, one for each small step of the sum.
     """
-    end = max((place for place, index in enumerate(order) if not kept[index]), default=0)
     step = max(1, (most - least) // 16)
-    reach = most + 2 * max(macs, default=0)
+    reach = most + 2 * max(map(abs, rises), default=0)
     sums: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}
-    for place in sorted(range(len(order)), key=lambda place: abs(place - end)):
-        index = order[place]
-        rise = -macs[index] if kept[index] else macs[index]
+    for place in sorted(range(len(rises)), key=lambda place: abs(place - end + 0.5)):
         for total, changed in list(sums.values()):
-            new = total + rise
+            new = total + rises[place]
             if least <= new <= most:
-                return [*changed, index]
-            if abs(new) <= reach:
-                sums.setdefault(new // step, (new, (*changed, index)))
-    return []
-
-
-def _least_important_first(importance: Tensor, macs: Tensor) -> list[int]:
-    """Return all unit indices by importance per MAC, ascending; equals in the order of the units."""
-    order: list[int] = (importance.double() / macs.to(importance.device)).sort(stable=True).indices.tolist()
-    return order
+                yield {*changed, place}
+            elif abs(new) <= reach:
+                sums.setdefault(new // step, (new, (*changed, place)))

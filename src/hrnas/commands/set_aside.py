@@ -1,0 +1,59 @@
+"""A network that a search sets aside at one of its budgets: a run directory, to be finished now, later, elsewhere."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+from hrnas.arch.budget import Target
+from hrnas.commands.budgets import budget_folder
+from hrnas.commands.options import TrainingOptions
+from hrnas.commands.recorder import Recorder
+from hrnas.commands.resolved import resolved_config
+from hrnas.commands.run_directory import create_run
+from hrnas.commands.session import Session
+from hrnas.commands.train import TrainOptions
+from hrnas.engine.checkpoint import checkpoint_name, save_checkpoint
+from hrnas.engine.training import TrainState
+
+
+def set_aside(
+    run: Path,
+    target: Target,
+    state: TrainState,
+    session: Session,
+    options: TrainingOptions,
+    *,
+    rate: float,
+    steps: int,
+    units: int,
+) -> None:
+    """Make a run directory of the verb train for the network as it stands, with a checkpoint to go on from.
+
+    It trains on without penalty for `steps` steps, from the present learning rate down to nothing. What an earlier
+    start of the search has set aside there is the same network, and stays.
+    """
+    folder = budget_folder(run, target)
+    first = folder / "checkpoints" / checkpoint_name(0)
+    if (first / "state.json").is_file():
+        return
+    share = steps / options.steps
+    highest = rate * options.optimizer.reference_batch / options.batch_size
+    finishing = replace(
+        TrainOptions(
+            architecture=str(folder.resolve() / "architecture.json"),
+            **{field.name: getattr(options, field.name) for field in fields(TrainingOptions)},
+        ),
+        steps=steps,
+        evaluations=max(1, round(share * options.evaluations)),
+        checkpoints=max(1, round(share * options.checkpoints)),
+        optimizer=replace(options.optimizer, learning_rate=highest, warmup=0.0),
+    )
+    config = resolved_config(finishing, data=session.description.to_dict(), input_size=session.input_size)
+    create_run(folder, verb="train", config=config, overwrite=True)
+    recorder = Recorder(run=folder, session=session, options=finishing)
+    recorder.begin(state.model.architecture, reason="given", units=units, budget=target.text)
+    searched = state.step, state.seconds
+    try:
+        state.step, state.seconds = 0, 0.0
+        save_checkpoint(folder / "checkpoints", state, extra={"best": None}, keep_last=options.keep_checkpoints)
+    finally:
+        state.step, state.seconds = searched

@@ -1,0 +1,104 @@
+"""Retiring: units on their way out of a network, smoothly, so that no cut is felt.
+
+A unit that is to leave gets a deadline. Until then its presence falls from 1 to 0 with the third power of the steps
+left, so that it arrives flat, and its factor falls alike. A channel of factor zero puts out a constant, which a cut
+preserves; a token of presence zero is out of attention (`nn.transformer`). A block that loses all its channels fades
+with the scale of its shared norm, which would undo any common scale of theirs. Freed units are held at zero until they
+are cut.
+
+U number of units.
+"""
+
+import torch
+from torch import Tensor
+
+from hrnas.models.network import Backbone
+from hrnas.nn.transformer import LightweightTransformer
+from hrnas.searching.units import UnitGroup, blocks_of, factors, num_units
+
+STAYS = -1
+
+
+class Retirement:
+    """Which units of a network are leaving, and how far they have gone.
+
+    deadline: int64 (U,), the step after which a unit is at zero; STAYS for those that stay.
+    presence: float (U,), 1 for those that stay.
+    """
+
+    def __init__(self, model: Backbone, groups: tuple[UnitGroup, ...]) -> None:
+        count = num_units(groups)
+        self.deadline = torch.full((count,), STAYS, dtype=torch.int64)
+        self.presence = torch.ones(count)
+        self.attach(model, groups)
+
+    def attach(self, model: Backbone, groups: tuple[UnitGroup, ...]) -> None:
+        """Work on a network that has these units; after each cut, and when presences were set from outside."""
+        assert num_units(groups) == len(self.deadline), "deadlines and presences belong to another network"
+        self._groups, self._model = groups, model
+        self._scales = factors(model, groups)
+        self._lengths = [len(scale) for scale in self._scales]
+        self._show_presence()
+
+    @property
+    def leaving(self) -> Tensor:
+        """bool (U,): units that have a deadline."""
+        return self.deadline != STAYS
+
+    @property
+    def gone(self) -> Tensor:
+        """bool (U,): units that are at zero and can be cut."""
+        return self.presence == 0
+
+    def retire(self, chosen: Tensor, deadline: int) -> None:
+        """Let units leave by a step; chosen: bool (U,). An earlier deadline of theirs stays."""
+        later = chosen & ((self.deadline == STAYS) | (self.deadline > deadline))
+        self.deadline[later] = deadline
+
+    @torch.no_grad()
+    def vanish(self, chosen: Tensor, step: int) -> None:
+        """Put units at zero at once, bool (U,): dead ones, of which little is left."""
+        self.deadline[chosen] = step
+        self.presence[chosen] = 0.0
+        for scale, part in zip(self._scales, chosen.split(self._lengths), strict=True):
+            scale[part.to(scale.device)] = 0.0
+
+    def release(self, chosen: Tensor) -> None:
+        """Let units stay after all, bool (U,); their factors grow again from where they are."""
+        self.deadline[chosen] = STAYS
+        self.presence[chosen] = 1.0
+        self._show_presence()
+
+    @torch.no_grad()
+    def step(self, step: int) -> None:
+        """Fade the leaving units as they shall be after `step`; call once a step, after the optimizer's."""
+        leaving = self.leaving
+        if not bool(leaving.any()):
+            return
+        left = (self.deadline - step + 1).clamp_min(1).float()  # steps to go, this one included
+        ratio = torch.where(leaving, ((left - 1) / left) ** 3, torch.ones_like(left))
+        self.presence *= ratio
+        for scale, part in zip(self._scales, ratio.split(self._lengths), strict=True):
+            if bool((part < 1).any()):
+                scale.mul_(part.to(scale))
+        for name, first, groups in blocks_of(self._groups):
+            channels = sum(group.count for group in groups if group.kernel_size is not None)
+            own = slice(first, first + channels)
+            if channels and bool(leaving[own].all()) and bool((self.deadline[own] >= step).any()):
+                # The block closes as its last channels do.
+                scale = self._model.get_parameter(f"{name}.project_norm.weight")
+                scale.mul_(float(ratio[own].max()))
+        self._show_presence()
+
+    def keep(self, kept: Tensor) -> None:
+        """Forget units that were cut; kept: bool (U,). `attach` must follow."""
+        self.deadline, self.presence = self.deadline[kept], self.presence[kept]
+
+    def _show_presence(self) -> None:
+        """Give every transformer the presences of its tokens."""
+        for name, first, groups in blocks_of(self._groups):
+            if groups[-1].kernel_size is None:
+                transformer = self._model.get_submodule(f"{name}.transformer")
+                assert isinstance(transformer, LightweightTransformer)
+                start = first + sum(group.count for group in groups[:-1])
+                transformer.set_presence(self.presence[start : start + groups[-1].count])
