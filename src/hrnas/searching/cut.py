@@ -78,16 +78,16 @@ def _select(tensors: Mapping[str, Tensor], cut: BlockCut) -> dict[str, Tensor]:
     for key, value in tensors.items():
         if key.startswith(("expand.", "expand_norm.", "depthwise_norm.")):
             if cut.after.kernels:
-                selected[key] = value[kept.to(value.device)] if value.dim() else value
+                selected[key] = _taken(value, kept)
         elif key.startswith("project."):
             if cut.after.kernels:
-                selected[key] = value[:, kept.to(value.device)]
+                selected[key] = _taken(value, kept, dim=1)
         elif key.startswith("transformer.") and not cut.after.tokens:
             continue
         elif key.startswith(_OF_TOKENS):
-            selected[key] = value[tokens.to(value.device)] if value.dim() else value
+            selected[key] = _taken(value, tokens)
         elif key.startswith("transformer.inverse_projector."):
-            selected[key] = value[:, tokens.to(value.device)]
+            selected[key] = _taken(value, tokens, dim=1)
         elif not key.startswith("depthwise."):
             selected[key] = value
     first = 0
@@ -96,9 +96,27 @@ def _select(tensors: Mapping[str, Tensor], cut: BlockCut) -> dict[str, Tensor]:
         key = f"depthwise.convs.{size}.weight"
         if size in left and key in tensors:
             own = kept[(kept >= first) & (kept < first + channels)] - first
-            selected[key] = tensors[key][own.to(tensors[key].device)]
+            selected[key] = _taken(tensors[key], own)
         first += channels
     return selected
+
+
+def _taken(value: Tensor, indices: Tensor, dim: int = 0) -> Tensor:
+    """Return the entries of a tensor along a dimension, in its own memory format; a number stays as it is.
+
+    The same strides as in a network built anew: other strides are other kernels, and a resumed run would part from one
+    never stopped in the last digits.
+    """
+    if not value.dim():
+        return value
+    taken = value.index_select(dim, indices.to(value.device))
+    if value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last):
+        return (
+            torch.empty(taken.shape, dtype=taken.dtype, device=taken.device)
+            .to(memory_format=torch.channels_last)
+            .copy_(taken)
+        )
+    return taken
 
 
 def _cut_optimizer(
