@@ -10,7 +10,8 @@ from hrnas.arch.budget import format_count
 from hrnas.arch.presets import HR, search_space
 from hrnas.costing.analytic import cost
 from hrnas.reporting.blocks import block_states, macs_by_place
-from hrnas.reporting.curves import loss_curve, macs_curve, miou_curve
+from hrnas.reporting.control import control_figure
+from hrnas.reporting.curves import loss_curve, miou_curve
 from hrnas.reporting.figures import draw_figures
 from hrnas.reporting.network import BAR_WIDTH, draw_network
 from hrnas.reporting.record import EvaluationPoint, RunRecord, TrainPoint
@@ -56,7 +57,7 @@ def test_text_and_attributes_are_escaped() -> None:
     assert (node.text, node.attrib) == ('<script>"&', {"class": 'a"b<'})
 
 
-@pytest.mark.parametrize("name", ["loss", "miou", "macs", "network", "macs_by_stage", "macs_by_branch"])
+@pytest.mark.parametrize("name", ["loss", "miou", "control", "network", "macs_by_stage", "macs_by_branch"])
 def test_every_figure_of_a_search_is_well_formed(search_record: RunRecord, name: str) -> None:
     figure = getattr(draw_figures(search_record, block_table(search_record)), name)
     assert parsed(figure).get("aria-label")
@@ -65,17 +66,17 @@ def test_every_figure_of_a_search_is_well_formed(search_record: RunRecord, name:
 def test_a_training_has_no_figure_of_shrinking(train_run: Path) -> None:
     record = read_run(train_run)
     figures = draw_figures(record, block_table(record))
-    assert figures.macs is None
+    assert figures.control is None
     assert len(with_classes(parsed(figures.macs_by_stage), "full")) == 0
     parsed(figures.loss)
 
 
-def test_the_macs_curve_shows_budget_plan_weight_and_every_cut(search_record: RunRecord) -> None:
-    root = parsed(macs_curve(search_record))
+def test_the_control_figure_shows_budget_plan_weight_and_every_cut(search_record: RunRecord) -> None:
+    root = parsed(control_figure(search_record))
     found = texts(root)
     assert {"MACs of the network", "planned", "cut", "Weight of the penalty"} <= set(found)
-    assert search_record.budget_macs is not None
-    assert any(text.startswith(f"budget {format_count(search_record.budget_macs)}") for text in found)
+    assert search_record.target is not None
+    assert f"budget {format_count(search_record.target.macs or 0)}" in found
     cuts = [node for node in with_classes(root, "curve", "cut") if node.find(f"{SVG}title") is not None]
     assert len(cuts) == 2 * len(search_record.cuts)  # in both panels
     assert len([node for node in cuts if "final" in node.get("class", "")]) == 2
@@ -120,7 +121,7 @@ def test_nothing_to_draw_gives_no_figure(search_record: RunRecord) -> None:
     assert loss_curve(empty) is None
     assert loss_curve(with_losses(search_record, [math.nan])) is None
     assert miou_curve(empty) is None
-    assert macs_curve(empty) is None
+    assert control_figure(empty) is None
 
 
 def test_the_best_evaluation_is_marked(search_record: RunRecord) -> None:
@@ -134,7 +135,7 @@ def test_the_best_evaluation_is_marked(search_record: RunRecord) -> None:
 
 def test_a_search_before_its_first_cut_is_drawn(search_record: RunRecord) -> None:
     early = replace(search_record, cuts=(), train=search_record.train[:1], result=None)
-    assert "cut" not in texts(parsed(macs_curve(early)))
+    assert "cut" not in texts(parsed(control_figure(early)))
 
 
 def test_the_drawing_shows_every_block_of_the_paper_space() -> None:

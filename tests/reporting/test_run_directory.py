@@ -41,7 +41,7 @@ def test_everything_the_files_say_is_in_the_record(search_run: Path, search_reco
     assert record.supernet is not None
     assert cost(record.supernet, (180, 240)).macs == result["supernet"]["macs"] == record.supernet_cost.macs  # type: ignore[union-attr]
     assert record.found_cost.macs == result["found"]["macs"]  # type: ignore[union-attr]
-    assert record.budget_macs == result["budget_macs"]
+    assert record.target.macs == result["budget_macs"]
     assert [point.loss for point in record.train] == [line["loss"] for line in lines if line["kind"] == "train"]
     assert [point.miou for point in record.evaluations] == [line["miou"] for line in lines if "miou" in line]
     assert record.start is not None
@@ -62,7 +62,7 @@ def test_a_train_run_has_no_search_parts(train_run: Path) -> None:
     record = read_run(train_run)
     assert not record.is_search
     assert record.supernet is None
-    assert record.budget_macs is None
+    assert record.target is None
     assert record.train[0].penalty is None
     assert record.train[0].planned_macs is None
 
@@ -75,7 +75,7 @@ def test_a_run_with_config_and_metrics_alone_is_read(run: Path) -> None:
     assert record.architecture is None
     assert not record.finished
     assert record.seconds == 1103.0  # the last evaluation ended 3 s after the last step
-    assert record.budget_macs is not None  # the config's text says it
+    assert record.target is not None  # the config's text says it
 
 
 def test_without_architecture_json_the_last_cut_is_the_network(run: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_share_becomes_macs_once_the_supernet_is_known(run: Path) -> None:
     budget = next(line for line in config.splitlines() if line.startswith("budget"))
     (run / "config.yaml").write_text(config.replace(budget, "budget: 25%"))
     record = read_run(run)
-    assert record.budget_macs == record.supernet_cost.macs // 4  # type: ignore[union-attr]
+    assert record.target.macs == record.supernet_cost.macs // 4  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
