@@ -259,6 +259,7 @@ def write_family(
         lines.append(met | {"tokens": tokens(architecture), "output_change": 0.0031, "budget": text})
     lines = sorted((line for line in lines if line["step"] <= last), key=lambda line: int(line["step"]))
     write_lines(folder / "architectures.jsonl", lines)
+    write_json(folder / "architecture.json", lines[-1]["architecture"])
 
     metrics: list[dict[str, Any]] = []
     for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()):
@@ -290,8 +291,17 @@ def write_family(
         if index >= reached:
             continue
         if not is_last:
-            write_run(folder / where, verb="train", keep=keeps[index], stop_at=None if is_finished else steps // 4)
-            (folder / where / "architecture.json").write_text(to_json(architecture), encoding="utf-8")
+            stop_at = None if is_finished else steps // 4
+            write_run(
+                folder / where,
+                verb="train",
+                space=space,
+                transformers=transformers,
+                keep=keeps[index],
+                stop_at=stop_at,
+                logged=100,
+                pictures=0,
+            )
         networks.append(
             {
                 "budget": text,

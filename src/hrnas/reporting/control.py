@@ -8,6 +8,7 @@ from markupsafe import Markup
 from hrnas.arch.budget import format_count
 from hrnas.reporting import svg
 from hrnas.reporting.curves import FOOT, LEFT, LOG_FROM_RATIO, PLOT_HEIGHT, RIGHT, TOP, WIDTH, steps_axis
+from hrnas.reporting.labels import Box, box_of, first_free
 from hrnas.reporting.networks import budget_networks
 from hrnas.reporting.panel import Panel, finite, short_label
 from hrnas.reporting.record import RunRecord
@@ -16,12 +17,12 @@ from hrnas.reporting.tables import format_change
 from hrnas.reporting.targets import Target
 
 COSTS: Final = {"macs": "MACs", "params": "Parameters"}
-LABEL_HEIGHT: Final = 13.0
 BETWEEN: Final = 42.0
 """From the foot of a panel to the top of the next."""
-PARAMS_HEIGHT: Final = 110.0
-WEIGHT_HEIGHT: Final = 104.0
-GAIN_HEIGHT: Final = 60.0
+PARAMS_HEIGHT: Final = 130.0
+WEIGHT_HEIGHT: Final = 120.0
+GAIN_HEIGHT: Final = 80.0
+CHANGES_HEIGHT: Final = 80.0
 WEIGHT_ALONE_HEIGHT: Final = 182.0
 """Without a gain below it, the weight's panel makes the figure as high as loss and miou beside it."""
 MAX_TALL_CUTS: Final = 24
@@ -60,6 +61,25 @@ def control_figure(record: RunRecord) -> Markup | None:
     return svg.drawing(WIDTH, top - BETWEEN + FOOT, *parts, label=label, class_="plot")
 
 
+def changes_figure(record: RunRecord) -> Markup | None:
+    """Return how much each cut changed the output, as a stem at its step; None where that was not measured."""
+    measured = [(cut, cut.output_change) for cut in record.cuts if finite([cut.output_change])]
+    if not measured:
+        return None
+    y = linear_axis(0.0, max(*(change or 0.0 for _, change in measured), 1e-4), count=3)
+    panel = _strip(record, y, TOP, CHANGES_HEIGHT)
+    parts = [panel.frame("Change of the output by each cut", format_change)]
+    for cut, change in measured:
+        x, y_end = panel.at((cut.step, change or 0.0))
+        kind = " final" if cut.reason == "budget" else ""
+        words = f"step {cut.step:,}: {format_change(change)}"
+        stem = svg.line(x, panel.top + panel.height, x, y_end, f"stem{kind}")
+        head = svg.circle(x, y_end, 2.2, f"head{kind}")
+        parts.append(svg.element("g", svg.element("title", words), stem, head))
+    label = f"Change of the output by each of {len(measured)} cuts"
+    return svg.drawing(WIDTH, panel.top + panel.height + FOOT, *parts, label=label, class_="plot")
+
+
 def _cost_strip(record: RunRecord, name: str, top: float, height: float, *, x_labels: bool) -> list[Markup]:
     """MACs or parameters of the shrinking network against the plan and the budgets."""
     now: list[Point] = [(p.step, _or_nan(getattr(p, name))) for p in record.train]
@@ -68,7 +88,10 @@ def _cost_strip(record: RunRecord, name: str, top: float, height: float, *, x_la
     planned: list[Point] = [(p.step, _or_nan(getattr(p, f"planned_{name}"))) for p in record.train]
     limits = [(target, getattr(target, name)) for target in record.targets if getattr(target, name)]
     values = finite(y for _, y in (*now, *planned)) + [float(limit) for _, limit in limits]
-    panel = _strip(record, _axis(values, from_zero=True), top, height)
+    several = len(record.targets) > 1
+    # The budgets of one run are set apart by ratios, as the plan between them falls.
+    y = log_axis(min(values), max(values)) if several and min(values) > 0 else _axis(values, from_zero=True)
+    panel = _strip(record, y, top, height)
     parts = [panel.frame(f"{COSTS[name]} of the network", format_count, x_labels=x_labels), *_cut_marks(record, panel)]
     entries = [("network", "main")]
     if finite(y for _, y in planned):
@@ -77,7 +100,6 @@ def _cost_strip(record: RunRecord, name: str, top: float, height: float, *, x_la
     if record.cuts:
         entries.append(("cut", "cut"))
     parts.append(panel.staircase(now, "main"))
-    several = len(record.targets) > 1
     parts += _budget_lines(panel, [(_limit_words(target, limit, several), limit) for target, limit in limits])
     parts += _set_aside_marks(record, panel, name)
     if name == "macs":
@@ -108,17 +130,20 @@ def _limit_words(target: Target, limit: int, several: bool) -> str:
 
 
 def _budget_lines(panel: Panel, limits: list[tuple[str, int]]) -> list[Markup]:
-    """A line at each budget with its name above it; names that would stand on each other stand side by side."""
-    parts: list[Markup] = []
-    taken: list[tuple[float, float]] = []
-    for words, limit in limits:
-        left, y = panel.at((panel.x.low, limit))
-        x = left + 6 + sum(width for above, width in taken if abs(above - y) < LABEL_HEIGHT)
-        taken.append((y, svg.width_of(words, 11) + 10))
-        parts += [
-            svg.line(left, y, left + panel.width, y, "curve budget"),
-            svg.text(x, y - 6, words, "note warm"),
-        ]
+    """A line at each budget with its name above it or below it; on a line, or beside a name, where they are close."""
+    left, right = panel.left, panel.left + panel.width
+    heights = [panel.at((panel.x.low, limit))[1] for _, limit in limits]
+    parts = [svg.line(left, y, right, y, "curve budget") for y in heights]
+    lines: list[Box] = [(left, y - 0.5, right, y + 0.5) for y in heights]
+    names: list[Box] = []
+    for (words, _), y in zip(limits, heights, strict=True):
+        spots = [(x, base) for x in (left + 6, left + 106, left + 206) for base in (y - 6, y + 12)]
+        boxes = [box_of(words, x, base) for x, base in spots]
+        best = first_free(boxes, [*lines, *names], panel.box)
+        if best is None:
+            best = first_free(boxes, names, panel.box) or 0
+        names.append(boxes[best])
+        parts.append(svg.text(*spots[best], words, "note warm"))
     return parts
 
 

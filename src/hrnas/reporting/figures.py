@@ -7,7 +7,7 @@ from markupsafe import Markup
 from hrnas.reporting import curves
 from hrnas.reporting.bars import macs_bars
 from hrnas.reporting.blocks import macs_by_place, transformers_by_place
-from hrnas.reporting.control import control_figure
+from hrnas.reporting.control import changes_figure, control_figure
 from hrnas.reporting.network import draw_network
 from hrnas.reporting.networks import budget_networks
 from hrnas.reporting.pareto import pareto_figure
@@ -22,6 +22,7 @@ class Figures:
     loss: Markup | None
     miou: Markup | None
     control: Markup | None
+    changes: Markup | None
     pareto_macs: Markup | None
     pareto_params: Markup | None
     network: Markup | None
@@ -46,6 +47,7 @@ def draw_figures(record: RunRecord, blocks: BlockTable | None) -> Figures:
         loss=curves.loss_curve(record),
         miou=curves.miou_curve(record),
         control=control_figure(record),
+        changes=changes_figure(record),
         pareto_macs=pareto_figure(networks, "macs", f"MACs at {height}×{width}"),
         pareto_params=pareto_figure(networks, "params", "parameters") if by_params else None,
         network=network,

@@ -95,9 +95,10 @@ def _score_so_far(record: RunRecord, own: RunRecord | None, entry: SetAside) -> 
     """Return the score of pareto.json, else of the last validation of this network, in its own run or in the search."""
     if entry.score is not None:
         return entry.score
-    later = own.evaluations if own is not None and own is not record else ()
-    points = [point for point in (*record.evaluations, *later) if point.split == "validation"]
-    return next((point.miou for point in reversed(points) if point.macs == entry.macs), None)
+    in_search = [point for point in record.evaluations if point.macs == entry.macs]
+    in_own = own.evaluations if own is not None and own is not record else ()
+    points = [point for point in (*in_search, *in_own) if point.split == "validation"]
+    return points[-1].miou if points else None
 
 
 def _state(own: RunRecord | None, *, finished: bool) -> str:

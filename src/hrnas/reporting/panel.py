@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from hrnas.reporting import svg
+from hrnas.reporting.labels import Box
 from hrnas.reporting.series import Axis, Point, pieces, thin
 
 
@@ -20,6 +21,11 @@ class Panel:
     top: float
     width: float
     height: float
+
+    @property
+    def box(self) -> Box:
+        """What the plot covers, without its labels."""
+        return (self.left, self.top, self.left + self.width, self.top + self.height)
 
     def at(self, point: Point) -> Point:
         """Return the pixel of a point."""

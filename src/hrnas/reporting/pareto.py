@@ -8,15 +8,13 @@ from markupsafe import Markup
 from hrnas.arch.budget import format_count
 from hrnas.reporting import svg
 from hrnas.reporting.curves import FOOT, LEFT, LOG_FROM_RATIO, RIGHT, TOP, WIDTH
+from hrnas.reporting.labels import Box, box_of, first_free
 from hrnas.reporting.networks import BudgetNetwork
 from hrnas.reporting.panel import Panel, finite, short_label
 from hrnas.reporting.series import Axis, Point, linear_axis, log_axis
 
 HEIGHT: Final = 230.0
-LABEL_SIZE: Final = 11.0
 RADIUS: Final = 4.0
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
 
 
 def pareto_figure(networks: Sequence[BudgetNetwork], cost: str, title: str) -> Markup | None:
@@ -35,7 +33,7 @@ def pareto_figure(networks: Sequence[BudgetNetwork], cost: str, title: str) -> M
     if len(finished) > 1:
         parts.append(panel.curve(sorted(finished), "faint"))
     centres = [panel.at(point) for _, point in placed]
-    taken = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in centres]
+    taken: list[Box] = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in centres]
     for (network, point), (x, y) in zip(placed, centres, strict=True):
         words = f"{network.target.text}: miou {point[1]:.4f} at {point[0]:,.0f} {title}"
         if not network.finished:
@@ -66,38 +64,18 @@ def _y_axis(values: list[float]) -> Axis:
 
 def _label(name: str, panel: Panel, at: Point, taken: list[Box]) -> Markup:
     """Write a name beside a point, at the first side where it covers neither a point nor another name."""
-    width, gap = svg.width_of(name, LABEL_SIZE), RADIUS + 4
+    gap = RADIUS + 4
     x, y = at
     sides = [
         (x + gap, y + 14.0, "start"),
         (x - gap, y - 7.0, "end"),
         (x + gap, y - 7.0, "start"),
         (x - gap, y + 14.0, "end"),
-        (x - width / 2, y + 24.0, "start"),
-        (x - width / 2, y - 16.0, "start"),
+        (x + gap, y + 27.0, "start"),
+        (x - gap, y - 20.0, "end"),
     ]
-    boxes = [_box(side, width) for side in sides]
-    free = [index for index, box in enumerate(boxes) if _is_inside(box, panel) and not _covers(box, taken)]
-    best = free[0] if free else 0
+    boxes = [box_of(name, *side) for side in sides]
+    best = first_free(boxes, taken, panel.box) or 0
     taken.append(boxes[best])
     left, base, anchor = sides[best]
     return svg.text(left, base, name, "note", None if anchor == "start" else anchor)
-
-
-def _box(side: tuple[float, float, str], width: float) -> Box:
-    x, y, anchor = side
-    left = x if anchor == "start" else x - width
-    return (left, y - 9, left + width, y + 2)
-
-
-def _is_inside(box: Box, panel: Panel) -> bool:
-    return (
-        box[0] >= panel.left
-        and box[2] <= panel.left + panel.width
-        and box[1] >= panel.top
-        and box[3] <= panel.top + panel.height
-    )
-
-
-def _covers(box: Box, others: list[Box]) -> bool:
-    return any(box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in others)

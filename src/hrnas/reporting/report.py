@@ -77,7 +77,7 @@ def render(record: RunRecord) -> str:
         cuts=cuts,
         cut_sentence=cut_sentence(cuts) if cuts is not None and cuts.cuts else "",
         reasons=REASONS,
-        transformers=transformer_sentence(blocks) if blocks is not None else "",
+        transformers=transformer_sentence(record, blocks) if blocks is not None else "",
         blocks=blocks,
         classes=class_rows(record),
         pictures=embed(record.predictions),

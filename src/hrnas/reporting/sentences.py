@@ -1,6 +1,6 @@
 """What a run came to, in sentences."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from hrnas.arch.budget import format_count
 from hrnas.costing.analytic import Cost
@@ -36,7 +36,8 @@ def sentence(record: RunRecord) -> str:
     steps = f"after {record.last_step or record.steps:,} steps{time}."
     start = f"From a supernet of {format_count(supernet.macs)} MACs the" if supernet else "The"
     if networks:
-        return f"{start} search found {_several(networks)} at {height}×{width}{_their_scores(networks)}, {steps}"
+        text = f"{start} search found {_several(networks)} at {height}×{width}{_their_scores(networks)}"
+        return f"{text}, {steps}{_waiting(networks)}"
     cost = f"{format_count(found.macs)} MACs at {height}×{width}"
     if record.is_search:
         text = f"{start} search found a network of {cost}{_budget_words(record, found)}"
@@ -60,7 +61,7 @@ def _budget_words(record: RunRecord, found: Cost) -> str:
     return f", {macs} of the budget" if macs else ""
 
 
-def _several(networks: Iterable[BudgetNetwork]) -> str:
+def _several(networks: Sequence[BudgetNetwork]) -> str:
     """Return "3 networks of 2G, 1G and 500M MACs"; parameters where those are what is budgeted."""
     costs = [network.cost for network in networks if network.cost is not None]
     by_params = all(network.target.macs is None and network.target.params for network in networks)
@@ -68,14 +69,18 @@ def _several(networks: Iterable[BudgetNetwork]) -> str:
     return f"{len(costs)} networks of {_listed(counts)} {'parameters' if by_params else 'MACs'}"
 
 
-def _their_scores(networks: Iterable[BudgetNetwork]) -> str:
-    if all(network.finished and network.score is not None for network in networks):
-        return f", that reach miou {_listed([format_miou(network.score, 3) for network in networks])} on validation"
-    waiting = [network.target.name for network in networks if not network.finished]
-    if not waiting:
+def _their_scores(networks: Sequence[BudgetNetwork]) -> str:
+    if any(not network.finished or network.score is None for network in networks):
         return ""
-    names = _listed(waiting)
-    return f"; that of {names} is still to be finished" if len(waiting) == 1 else f"; {names} are still to be finished"
+    return f", that reach miou {_listed([format_miou(network.score, 3) for network in networks])} on validation"
+
+
+def _waiting(networks: Sequence[BudgetNetwork]) -> str:
+    """Return a sentence, after a space, that names the networks still to be finished; nothing when there are none."""
+    names = [network.target.name for network in networks if not network.finished]
+    if not names:
+        return ""
+    return f" {_listed(names)} {'is' if len(names) == 1 else 'are'} still to be finished."
 
 
 def _listed(words: list[str]) -> str:
@@ -94,15 +99,16 @@ def cut_sentence(table: CutTable) -> str:
     return f"{count}; none changed the output by more than {change} ({where})."
 
 
-def transformer_sentence(blocks: BlockTable) -> str:
+def transformer_sentence(record: RunRecord, blocks: BlockTable) -> str:
     """Return what is left of the transformers and what they cost, in one sentence; empty without any."""
     if not blocks.has_tokens:
         return ""
     left, widest = blocks.tokens, blocks.tokens_widest
     if not left.transformers:
         return f"None of {widest.transformers} transformers is left."
-    share = format_percent(blocks.transformer_macs / sum(state.cost.macs for state in blocks.states))
-    return (
-        f"{left.transformers} of {widest.transformers} transformers are left, with {left.tokens:,} of "
-        f"{widest.tokens:,} tokens and {format_count(blocks.transformer_macs)} MACs, {share} of all blocks'."
-    )
+    text = f"{left.transformers} of {widest.transformers} transformers are left, with {left.tokens:,}"
+    if record.supernet is not None:
+        text += f" of {widest.tokens:,}"
+    text += f" tokens and {format_count(blocks.transformer_macs)} MACs"
+    total = record.found_cost
+    return f"{text}, {format_percent(blocks.transformer_macs / total.macs)} of the network's." if total else f"{text}."

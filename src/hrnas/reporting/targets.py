@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from hrnas.arch.budget import format_count
 from hrnas.costing.analytic import Cost
 
 _UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -61,7 +60,9 @@ def _target(limits: dict[str, tuple[str, int]]) -> Target:
     words = {kind: word for kind, (word, _) in limits.items()}
     name = "-".join(word if kind == "macs" else f"{kind}-{word}" for kind, word in words.items())
     return Target(
-        text=",".join(f"{kind}={word}" for kind, word in words.items()),
+        text=",".join(
+            word if word.endswith("%") and kind == "macs" else f"{kind}={word}" for kind, word in words.items()
+        ),
         name=name.replace("%", "pct"),
         **{kind: limit for kind, (_, limit) in limits.items()},
     )
@@ -71,9 +72,3 @@ def share_of(target: Target, cost: Cost) -> float | None:
     """Return how much of the target a network takes: the largest of cost over limit."""
     shares = [cost.macs / target.macs if target.macs else 0.0, cost.params / target.params if target.params else 0.0]
     return max(shares) or None
-
-
-def limits_of(target: Target) -> str:
-    """Return the limits in words: "1G MACs and 2M parameters"."""
-    limits = [(target.macs, "MACs"), (target.params, "parameters")]
-    return " and ".join(f"{format_count(limit)} {what}" for limit, what in limits if limit)
