@@ -58,6 +58,17 @@ def test_each_limit_has_its_share(tmp_path: Path) -> None:
     assert f"{shares[0]} of the budget of MACs and {shares[1]} of that of parameters" in sentence(record)
 
 
+def test_a_budget_of_parameters_alone_is_no_budget_of_macs(family_record: RunRecord) -> None:
+    assert family_record.result is not None
+    assert family_record.found_cost is not None
+    limit = 2 * family_record.found_cost.params
+    result = replace(family_record.result, budgets=(), budget_macs=None, budget_params=limit)
+    record = replace(family_record, budget=f"params={limit}", result=result, pareto=())
+    assert " parameters, 50.0\N{NO-BREAK SPACE}% of the budget" in sentence(record)
+    (share,) = [row.label for row in result_rows(record) if row.label.startswith("Share of the budget")]
+    assert share.endswith(" parameters")
+
+
 def test_the_sentence_speaks_of_all_networks(tmp_path: Path, family_record: RunRecord) -> None:
     assert "search found 3 networks of" in sentence(family_record)
     assert f"{family_record.targets[1].name} is still to be finished." in sentence(family_record)

@@ -80,7 +80,9 @@ def _waiting(networks: Sequence[BudgetNetwork]) -> str:
     names = [network.target.name for network in networks if not network.finished]
     if not names:
         return ""
-    return f" {_listed(names)} {'is' if len(names) == 1 else 'are'} still to be finished."
+    if len(names) == 1:
+        return f" The network of {names[0]} is still to be finished."
+    return f" The networks of {_listed(names)} are still to be finished."
 
 
 def _listed(words: list[str]) -> str:
