@@ -87,5 +87,5 @@ def test_budgets_in_an_unknown_grammar_are_shown_as_they_stand(run: Path) -> Non
     line = next(line for line in config.splitlines() if line.startswith("budget"))
     (run / "config.yaml").write_text(config.replace(line, "budget: latency=0ms,1ms,2ms"))
     found = budget_networks(read_run(run))
-    assert [network.target.name for network in found] == ["latency=0ms", "latency=1ms", "latency=2ms"]
+    assert [network.target.name for network in found] == ["latency-0ms", "latency-1ms", "latency-2ms"]
     assert found[0].share is None

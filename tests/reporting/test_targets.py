@@ -26,7 +26,14 @@ WIDEST = Cost(macs=10_000_000_000, params=4_000_000)
             ],
         ),
         ("latency=12ms", []),
-        ("macs=1G,500M,params=2M", []),
+        (
+            "macs=500M,1G,params=2M",
+            [
+                ("macs=1G,params=2M", "1G-params-2M", 1_000_000_000, 2_000_000),
+                ("macs=500M,params=2M", "500M-params-2M", 500_000_000, 2_000_000),
+            ],
+        ),
+        ("macs=2G,1G,params=2M,1M", []),
         ("", []),
         (None, []),
     ],
@@ -44,7 +51,7 @@ def test_a_share_of_an_unknown_supernet_comes_to_nothing() -> None:
 
 
 def test_the_share_is_that_of_the_tighter_limit() -> None:
-    both = Target(text="", name="", macs=200, params=100)
+    both = Target(text="", macs=200, params=100)
     assert share_of(both, Cost(macs=100, params=90)) == 0.9
-    assert share_of(Target(text="", name="", macs=200), Cost(macs=100, params=90)) == 0.5
-    assert share_of(Target(text="", name=""), Cost(macs=100, params=90)) is None
+    assert share_of(Target(text="", macs=200), Cost(macs=100, params=90)) == 0.5
+    assert share_of(Target(text=""), Cost(macs=100, params=90)) is None

@@ -48,7 +48,7 @@ def budget_networks(record: RunRecord) -> tuple[BudgetNetwork, ...]:
 
 def _target_of(entry: SetAside, record: RunRecord) -> Target:
     read = read_targets(entry.budget, record.supernet_cost)
-    return read[0] if len(read) == 1 else Target(text=entry.budget, name=entry.budget.removeprefix("macs="))
+    return read[0] if len(read) == 1 else Target(text=entry.budget)
 
 
 def _network(record: RunRecord, target: Target, *, is_last: bool) -> BudgetNetwork:

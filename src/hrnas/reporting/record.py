@@ -224,7 +224,7 @@ class RunRecord:
         targets = tuple(target for text in texts for target in read_targets(text, widest))
         if result is None or (result.budget_macs, result.budget_params) == (None, None):
             return targets
-        last = targets[-1] if targets else Target(text=texts[-1] or "", name=texts[-1] or "")
+        last = targets[-1] if targets else Target(text=texts[-1] or "")
         return (*targets[:-1], replace(last, macs=result.budget_macs, params=result.budget_params))
 
     @property

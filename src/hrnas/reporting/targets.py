@@ -7,7 +7,7 @@ from typing import Final
 from hrnas.costing.analytic import Cost
 
 _UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_PART: Final = re.compile(r"(?:(macs|params)=)?(\d+(?:\.\d+)?)([kMGT%]?)")
+_PART: Final = re.compile(r"(?:(macs|params)=)?(\d+(?:\.\d+)?[kMGT%]?)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,14 +15,17 @@ class Target:
     """What one network of a search must not exceed.
 
     text: as a budget is written, `macs=1G`.
-    name: short, as its folder is called, `1G`.
     macs, params: the limits at the input size; None where the budget sets none.
     """
 
     text: str
-    name: str
     macs: int | None = None
     params: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The target as its folder is called: 1G, 60pct, params-2M."""
+        return self.text.removeprefix("macs=").replace("%", "pct").replace("=", "-").replace(",", "-")
 
 
 def read_targets(text: str | None, widest: Cost | None) -> tuple[Target, ...]:
@@ -31,41 +34,33 @@ def read_targets(text: str | None, widest: Cost | None) -> tuple[Target, ...]:
     widest: cost of the supernet, which shares are of; without it a share comes to nothing.
     A grammar this version does not know comes to nothing too: the text is shown as it stands.
     """
-    amounts: dict[str, list[tuple[str, int]]] = {}
+    amounts: dict[str, list[str]] = {}
     kind = "macs"
     for part in (text or "").replace(" ", "").split(","):
         match = _PART.fullmatch(part)
-        if match is None:
+        if match is None or (match[2].endswith("%") and widest is None):
             return ()
         kind = match[1] or kind
-        limit = _limit(kind, float(match[2]), match[3], widest)
-        if limit is None:
-            return ()
-        amounts.setdefault(kind, []).append((match[2] + match[3], limit))
-    if len(amounts) > 1 and any(len(limits) > 1 for limits in amounts.values()):
+        amounts.setdefault(kind, []).append(match[2])
+    # At most one of them is a list; what is no list holds for each network.
+    listed = max(amounts, key=lambda name: len(amounts[name]))
+    if any(len(words) > 1 for name, words in amounts.items() if name != listed):
         return ()
-    if len(amounts) > 1:
-        return (_target({kind: limits[0] for kind, limits in amounts.items()}),)
-    targets = [_target({kind: limit}) for kind, limits in amounts.items() for limit in limits]
-    return tuple(sorted(targets, key=lambda target: -(target.macs or target.params or 0)))
+    targets = []
+    for word in amounts[listed]:
+        chosen = {name: word if name == listed else words[0] for name, words in sorted(amounts.items())}
+        is_plain = list(chosen) == ["macs"] and word.endswith("%")
+        limits = {name: _limit(name, amount, widest) for name, amount in chosen.items()}
+        written = word if is_plain else ",".join(f"{name}={amount}" for name, amount in chosen.items())
+        targets.append(Target(text=written, **limits))
+    return tuple(sorted(targets, key=lambda target: -(getattr(target, listed) or 0)))
 
 
-def _limit(kind: str, amount: float, unit: str, widest: Cost | None) -> int | None:
-    if unit != "%":
-        return round(amount * _UNITS[unit])
-    return None if widest is None else int(amount / 100 * getattr(widest, kind))
-
-
-def _target(limits: dict[str, tuple[str, int]]) -> Target:
-    words = {kind: word for kind, (word, _) in limits.items()}
-    name = "-".join(word if kind == "macs" else f"{kind}-{word}" for kind, word in words.items())
-    return Target(
-        text=",".join(
-            word if word.endswith("%") and kind == "macs" else f"{kind}={word}" for kind, word in words.items()
-        ),
-        name=name.replace("%", "pct"),
-        **{kind: limit for kind, (_, limit) in limits.items()},
-    )
+def _limit(name: str, amount: str, widest: Cost | None) -> int:
+    if amount.endswith("%"):
+        return int(float(amount[:-1]) / 100 * getattr(widest, name))
+    number = amount.rstrip("kMGT")
+    return round(float(number) * _UNITS[amount[len(number) :]])
 
 
 def share_of(target: Target, cost: Cost) -> float | None:
