@@ -247,10 +247,11 @@ def _close_run(result: Mapping[str, Any]) -> None:
 
     from hrnas.reporting.report import write_report
     from hrnas.reporting.run_directory import read_run
-    from hrnas.reporting.terminal import summary_tables
+    from hrnas.reporting.terminal import result_tables
 
     run = Path(result["run"])
-    rich.print(summary_tables(read_run(run))[0])
+    for table in result_tables(read_run(run)):
+        rich.print(table)
     console = rich.get_console()
     for line in (f"Network: {run / 'best'}", f"Report:  {write_report(run)}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from commands import tiny
 from commands.tiny import hrnas
-from hrnas.arch.file import fingerprint, read_architecture
+from hrnas.arch.file import fingerprint, read_architecture, to_json
+from hrnas.arch.presets import search_space
 from hrnas.costing.analytic import cost
 from hrnas.costing.counted import count
 from hrnas.engine.checkpoint import read_checkpoint
@@ -293,3 +294,12 @@ def test_show_lists_the_blocks_of_an_architecture_file(search_run: Path) -> None
         widths = {int(size): int(width) for size, width in zip((3, 5, 7), cells[3:6], strict=True) if width != "-"}
         assert cells[1] == f"{block.in_channels} -> {block.out_channels}"
         assert widths == dict(block.kernels)
+
+
+def test_show_of_a_file_has_tokens_only_where_there_are_transformers(tmp_path: Path) -> None:
+    for transformers, cells in (("none", 6), ("all", 7)):
+        file = tmp_path / f"{transformers}.json"
+        file.write_text(to_json(search_space("hr-small", transformers).supernet(3)))
+        lines = hrnas("show", file).out.splitlines()
+        (head,) = [line for line in lines if " stages.0.branches.0.0 " in line]
+        assert len(head.split("│")[1:-1]) == cells

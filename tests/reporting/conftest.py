@@ -6,7 +6,7 @@ import pytest
 
 from hrnas.reporting.record import RunRecord
 from hrnas.reporting.run_directory import read_run
-from reporting.run_directories import write_run
+from reporting.run_directories import write_family, write_run
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +24,14 @@ def search_record(search_run: Path) -> RunRecord:
 def train_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training; not to be changed."""
     return write_run(tmp_path_factory.mktemp("runs") / "train", verb="train")
+
+
+@pytest.fixture(scope="session")
+def family_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished search for three networks with transformers, the middle one not finished; not to be changed."""
+    return write_family(tmp_path_factory.mktemp("runs") / "family", finished=(True, False, True))
+
+
+@pytest.fixture(scope="session")
+def family_record(family_run: Path) -> RunRecord:
+    return read_run(family_run)

@@ -9,6 +9,7 @@ import random
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from PIL import Image, ImageDraw
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.file import fingerprint, to_data, to_json
 from hrnas.arch.presets import search_space
-from hrnas.costing.analytic import cost
+from hrnas.costing.analytic import Cost, cost
 
 NAMES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian", "bicyclist",
@@ -208,6 +209,164 @@ def write_run(
     for index in range(pictures):
         picture(folder / "predictions" / "validation" / f"street_{index:03d}.png", seed=index)
     return folder
+
+
+def write_family(
+    folder: Path,
+    *,
+    space: str = "hr-small",
+    transformers: str = "all",
+    keeps: Sequence[float] = (0.6, 0.4, 0.2),
+    by_params: bool = False,
+    set_aside: int | None = None,
+    finished: Sequence[bool] = (True, True, True),
+    steps: int = 1000,
+    num_cuts: int = 30,
+) -> Path:
+    """Write a search with a budget for each of `keeps`, dearest first, and return it.
+
+    by_params: budget the parameters too, of all networks.
+    set_aside: how many networks it has reached; None for all, the search itself being finished.
+    finished: whether each of them is trained to its end; the last is the run's own.
+    """
+    write_run(folder, space=space, transformers=transformers, keep=keeps[-1], steps=steps)
+    supernet = search_space(space, transformers).supernet(len(NAMES))
+    widest = cost(supernet, INPUT_SIZE)
+    architectures = [thinned(supernet, keep) for keep in keeps]
+    prices = [cost(architecture, INPUT_SIZE) for architecture in architectures]
+    budgets = [f"macs={_upwards(price.macs)}" for price in prices]
+    if by_params:
+        budgets = [f"{text},params={_upwards(price.params)}" for text, price in zip(budgets, prices, strict=True)]
+    reached = len(keeps) if set_aside is None else set_aside
+    met_steps = [int(steps * (0.1 + 0.6 * (index + 1) / len(keeps))) for index in range(len(keeps))]
+    last = steps if set_aside is None else met_steps[reached - 1] + steps // 20
+
+    generator = random.Random(3)
+    path = [(steps // 10, widest), *zip(met_steps, prices, strict=True)]
+    lines = [_cut_line(0, "supernet", supernet, units(supernet)) | {"tokens": tokens(supernet), "output_change": None}]
+    for index in range(1, num_cuts):
+        step = steps // 10 + index * (met_steps[-1] - steps // 10) // num_cuts
+        at = _between(path, step, "macs")
+        part = thinned(supernet, 0.95 - 0.6 * index / num_cuts)
+        change = 0.0002 + 0.006 * generator.random() ** 3
+        lines.append(
+            _cut_line(step, "dead", part, units(part) + generator.randrange(20, 300))
+            | {"macs": at, "params": _between(path, step, "params")}
+            | {"tokens": int(tokens(supernet) * at / widest.macs), "output_change": change, "budget": None}
+        )
+    for step, architecture, text in zip(met_steps, architectures, budgets, strict=True):
+        met = _cut_line(step, "budget", architecture, units(architecture) + 41)
+        lines.append(met | {"tokens": tokens(architecture), "output_change": 0.0031, "budget": text})
+    lines = sorted((line for line in lines if line["step"] <= last), key=lambda line: int(line["step"]))
+    write_lines(folder / "architectures.jsonl", lines)
+    write_json(folder / "architecture.json", lines[-1]["architecture"])
+
+    metrics: list[dict[str, Any]] = []
+    for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()):
+        step = line["step"]
+        if step > last:
+            break
+        cut = [item for item in lines if item["step"] <= step][-1]
+        line["macs"] = cut["macs"]
+        if line["kind"] == "train":
+            shrinks = steps // 10 <= step < met_steps[-1]
+            planned = {name: int(0.97 * _between(path, step, name)) for name in ("macs", "params")}
+            line |= {
+                "gain": 1 + 6 * max(0.0, math.sin(9 * step / steps)) ** 2 if shrinks else 1.0,
+                "penalty_weight": 1e-6 * math.exp(9 * step / steps + generator.gauss(0, 0.15)) if shrinks else 0.0,
+                "planned_macs": planned["macs"] if step < met_steps[-1] else None,
+                "planned_params": planned["params"] if by_params and step < met_steps[-1] else None,
+                "params": cut["params"],
+            }
+        metrics.append(line)
+    write_lines(folder / "metrics.jsonl", metrics)
+
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    text = ",".join(budgets) if by_params else "macs=" + ",".join(text.removeprefix("macs=") for text in budgets)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"budget": text}, sort_keys=False))
+    networks = []
+    for index, (text, architecture, price) in enumerate(zip(budgets, architectures, prices, strict=True)):
+        is_last, is_finished = index + 1 == len(keeps), finished[index]
+        where = "." if is_last else f"budgets/{text.removeprefix('macs=').replace(',params=', '-params-')}"
+        if index >= reached:
+            continue
+        if not is_last:
+            stop_at = None if is_finished else steps // 4
+            write_run(
+                folder / where,
+                verb="train",
+                space=space,
+                transformers=transformers,
+                keep=keeps[index],
+                stop_at=stop_at,
+                logged=100,
+                pictures=0,
+            )
+        networks.append(
+            {
+                "budget": text,
+                "folder": where,
+                "macs": price.macs,
+                "params": price.params,
+                "score": 0.55 - 0.05 * index if is_finished else None,
+                "finished": is_finished,
+                "fingerprint": fingerprint(architecture),
+            }
+        )
+        if is_finished and not is_last:
+            _set_score(folder / where, 0.55 - 0.05 * index)
+    pareto = {"metric": "miou", "split": "validation", "input_size": list(INPUT_SIZE), "networks": networks}
+    write_json(folder / "pareto.json", pareto)
+    if set_aside is not None:
+        (folder / "result.json").unlink()
+        (folder / "evaluation.json").unlink()
+        return folder
+    _set_score(folder, 0.55 - 0.05 * (len(keeps) - 1))
+    result = json.loads((folder / "result.json").read_text())
+    limits = dict(part.split("=") for part in budgets[-1].split(","))
+    write_json(
+        folder / "result.json",
+        result
+        | {
+            "budget": config["budget"],
+            "budgets": budgets,
+            "budget_macs": _amount(limits["macs"]),
+            "budget_params": _amount(limits["params"]) if by_params else None,
+        },
+    )
+    return folder
+
+
+def tokens(architecture: Architecture) -> int:
+    """Count the tokens of a network."""
+    return sum(block.tokens for _, block in architecture.blocks())
+
+
+def _between(path: Sequence[tuple[int, Cost]], step: int, name: str) -> int:
+    """A cost on its way from one network to the next, by a constant factor a step."""
+    for (before, wide), (after, left) in pairwise(path):
+        if step <= after:
+            done = max(step - before, 0) / (after - before)
+            return int(getattr(wide, name) * (getattr(left, name) / getattr(wide, name)) ** done)
+    return int(getattr(path[-1][1], name))
+
+
+def _upwards(count: int) -> str:
+    """Three digits with a unit, not below the count: 1.24G."""
+    unit, size = next((unit, size) for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)) if count >= size)
+    digits = 2 - int(math.log10(count / size))
+    return f"{math.ceil(count / size * 10**digits) / 10**digits:g}{unit}"
+
+
+def _amount(text: str) -> int:
+    return round(float(text[:-1]) * {"k": 1e3, "M": 1e6, "G": 1e9}[text[-1]])
+
+
+def _set_score(run: Path, miou: float) -> None:
+    """Give the validation of an evaluation.json this miou, its test a little less."""
+    data = json.loads((run / "evaluation.json").read_text())
+    data["validation"]["miou"], data["test"]["miou"] = miou, miou - 0.03
+    write_json(run / "evaluation.json", data)
 
 
 def _cut_line(step: int, reason: str, architecture: Architecture, before: int) -> dict[str, Any]:

@@ -8,15 +8,20 @@ import pytest
 
 from hrnas.arch.budget import format_count
 from hrnas.arch.presets import HR, search_space
-from hrnas.costing.analytic import cost
-from hrnas.reporting.blocks import block_states, macs_by_place
-from hrnas.reporting.curves import loss_curve, macs_curve, miou_curve
+from hrnas.costing.analytic import cost, transformer_macs
+from hrnas.reporting.blocks import block_states, macs_by_place, transformers_by_place
+from hrnas.reporting.control import changes_figure, control_figure
+from hrnas.reporting.curves import loss_curve, miou_curve
 from hrnas.reporting.figures import draw_figures
+from hrnas.reporting.labels import box_of, first_free
 from hrnas.reporting.network import BAR_WIDTH, draw_network
+from hrnas.reporting.networks import budget_networks
+from hrnas.reporting.pareto import pareto_figure
 from hrnas.reporting.record import EvaluationPoint, RunRecord, TrainPoint
 from hrnas.reporting.run_directory import read_run
 from hrnas.reporting.svg import element
 from hrnas.reporting.tables import block_table
+from reporting.run_directories import write_family
 
 SVG = "{http://www.w3.org/2000/svg}"
 SIZE = (180, 240)
@@ -56,7 +61,7 @@ def test_text_and_attributes_are_escaped() -> None:
     assert (node.text, node.attrib) == ('<script>"&', {"class": 'a"b<'})
 
 
-@pytest.mark.parametrize("name", ["loss", "miou", "macs", "network", "macs_by_stage", "macs_by_branch"])
+@pytest.mark.parametrize("name", ["loss", "miou", "control", "network", "macs_by_stage", "macs_by_branch"])
 def test_every_figure_of_a_search_is_well_formed(search_record: RunRecord, name: str) -> None:
     figure = getattr(draw_figures(search_record, block_table(search_record)), name)
     assert parsed(figure).get("aria-label")
@@ -65,20 +70,153 @@ def test_every_figure_of_a_search_is_well_formed(search_record: RunRecord, name:
 def test_a_training_has_no_figure_of_shrinking(train_run: Path) -> None:
     record = read_run(train_run)
     figures = draw_figures(record, block_table(record))
-    assert figures.macs is None
+    assert figures.control is None
     assert len(with_classes(parsed(figures.macs_by_stage), "full")) == 0
     parsed(figures.loss)
 
 
-def test_the_macs_curve_shows_budget_plan_weight_and_every_cut(search_record: RunRecord) -> None:
-    root = parsed(macs_curve(search_record))
+def test_the_control_figure_shows_budget_plan_weight_and_every_cut(search_record: RunRecord) -> None:
+    root = parsed(control_figure(search_record))
     found = texts(root)
     assert {"MACs of the network", "planned", "cut", "Weight of the penalty"} <= set(found)
-    assert search_record.budget_macs is not None
-    assert any(text.startswith(f"budget {format_count(search_record.budget_macs)}") for text in found)
+    assert search_record.target is not None
+    assert f"budget {format_count(search_record.target.macs or 0)}" in found
     cuts = [node for node in with_classes(root, "curve", "cut") if node.find(f"{SVG}title") is not None]
     assert len(cuts) == 2 * len(search_record.cuts)  # in both panels
     assert len([node for node in cuts if "final" in node.get("class", "")]) == 2
+
+
+def test_an_older_search_is_drawn_with_what_it_has(search_record: RunRecord) -> None:
+    found = texts(parsed(control_figure(search_record)))
+    assert "final shape" in found
+    assert not {"Gain on the weight", "Parameters of the network"} & set(found)
+    assert changes_figure(search_record) is None
+
+
+def test_weight_gain_plan_and_every_budget_are_drawn(family_record: RunRecord) -> None:
+    root = parsed(control_figure(family_record))
+    found = texts(root)
+    assert {"MACs of the network", "Weight of the penalty", "Gain on the weight", "final shape"} <= set(found)
+    assert "Parameters of the network" not in found
+    assert [f"budget {target.name}" in found for target in family_record.targets] == [True, True, True]
+    assert len(with_classes(root, "curve", "budget")) == 3
+    words = [node.findtext(f"{SVG}title") for node in with_classes(root, "mark")]
+    names = [target.name for target in family_record.targets]
+    assert words == [
+        f"step {step}: the network of {name} is set aside" for step, name in zip((300, 500, 700), names, strict=True)
+    ]
+
+
+def test_budgeted_parameters_have_a_panel_with_their_own_plan_and_lines(tmp_path: Path) -> None:
+    record = read_run(write_family(tmp_path / "run", by_params=True))
+    root = parsed(control_figure(record))
+    assert "Parameters of the network" in texts(root)
+    assert len(with_classes(root, "curve", "budget")) == 6
+    assert len(with_classes(root, "mark")) == 6
+    assert len(with_classes(root, "curve", "plan")) == 4  # two curves, two entries of keys
+    for target in record.targets:
+        assert any(format_count(target.params or 0) in text for text in texts(root) if text.startswith("budget"))
+
+
+def test_a_weight_of_zero_is_a_gap_on_an_axis_without_zero(search_record: RunRecord) -> None:
+    weights = [0.0, 1e-6, 1e-4, 0.0, 1e-5, 1e-3, 0.0]
+    points = [
+        TrainPoint(step=step, loss=1.0, learning_rate=0.1, macs=5, seconds=1.0, penalty_weight=weight)
+        for step, weight in enumerate(weights)
+    ]
+    record = replace(search_record, train=tuple(points), cuts=(), start=None, steps=6)
+    (_, first, second) = with_classes(parsed(control_figure(record)), "curve", "main")[1:]
+    heights = [[float(pair.split()[1]) for pair in re.split("[ML]", node.get("d", ""))[1:]] for node in (first, second)]
+    assert [len(piece) for piece in heights] == [2, 2]
+    # A hundredfold is the same way up wherever it is.
+    assert heights[0][0] - heights[0][1] == pytest.approx(heights[1][0] - heights[1][1], abs=0.02)
+    silent = replace(record, train=tuple(replace(point, penalty_weight=0.0) for point in points))
+    assert "Weight of the penalty" not in texts(parsed(control_figure(silent)))
+
+
+def test_the_change_of_each_cut_is_a_stem_of_its_height(family_record: RunRecord) -> None:
+    root = parsed(changes_figure(family_record))
+    stems = with_classes(root, "stem")
+    assert len(stems) == len(family_record.cuts)
+    assert len(with_classes(root, "stem", "final")) == 3
+    heights = [float(node.get("y1", 0)) - float(node.get("y2", 0)) for node in stems]
+    changes = [cut.output_change or 0.0 for cut in family_record.cuts]
+    unit = max(heights) / max(changes)
+    assert heights == pytest.approx([unit * change for change in changes], abs=0.02)
+
+
+@pytest.mark.parametrize("cost", ["macs", "params"])
+def test_each_network_is_a_point_hollow_before_it_is_finished(family_record: RunRecord, cost: str) -> None:
+    networks = budget_networks(family_record)
+    root = parsed(pareto_figure(networks, cost, cost))
+    finished, hollow = with_classes(root, "point"), with_classes(root, "mark")
+    assert [(node.findtext(f"{SVG}title") or "").split(":")[0] for node in finished] == [
+        networks[0].target.text,
+        networks[2].target.text,
+    ]
+    assert [(node.findtext(f"{SVG}title") or "").split(":")[0] for node in hollow] == [networks[1].target.text]
+    places = [(float(node.get("cx", 0)), float(node.get("cy", 0))) for node in (finished[0], hollow[0], finished[1])]
+    for (x, y), network in zip(places, networks, strict=True):
+        for (other_x, other_y), other in zip(places, networks, strict=True):
+            assert (x < other_x) == (getattr(network.cost, cost) < getattr(other.cost, cost))
+            assert (y > other_y) == ((network.score or 0) < (other.score or 0))
+    assert {network.target.name for network in networks} <= set(texts(root))
+
+
+def test_without_a_score_there_is_no_picture_of_networks(family_record: RunRecord) -> None:
+    silent = [replace(network, score=None) for network in budget_networks(family_record)]
+    assert pareto_figure(silent, "macs", "MACs") is None
+    assert pareto_figure([], "macs", "MACs") is None
+
+
+def test_names_of_networks_close_together_do_not_cover_each_other(family_record: RunRecord) -> None:
+    first = budget_networks(family_record)[0]
+    assert first.cost is not None
+    close = [
+        replace(first, cost=replace(first.cost, macs=first.cost.macs + 1000 * index), score=0.5) for index in range(4)
+    ]
+    root = parsed(pareto_figure(close, "macs", "MACs"))
+    labels = [node for node in root.iter(f"{SVG}text") if node.text == first.target.name]
+    boxes = [
+        box_of(first.target.name, float(node.get("x", 0)), float(node.get("y", 0)), node.get("text-anchor", "start"))
+        for node in labels
+    ]
+    assert len(boxes) == 4
+    for index, box in enumerate(boxes):
+        assert first_free([box], boxes[:index], (0, 0, 470, 300)) == 0
+
+
+def test_names_of_close_budgets_do_not_cover_each_other(family_record: RunRecord) -> None:
+    assert family_record.result is not None
+    texts_of = ("macs=110M", "macs=105M", "macs=100M", "macs=95M")
+    result = replace(family_record.result, budgets=texts_of, budget_macs=95_000_000)
+    root = parsed(control_figure(replace(family_record, result=result)))
+    labels = [node for node in root.iter(f"{SVG}text") if (node.text or "").startswith("budget")]
+    boxes = [box_of(node.text or "", float(node.get("x", 0)), float(node.get("y", 0))) for node in labels]
+    assert len(boxes) == 4
+    for index, box in enumerate(boxes):
+        assert first_free([box], boxes[:index], (0, 0, 470, 600)) == 0
+
+
+def test_a_network_without_transformers_has_none_in_the_bars(search_record: RunRecord) -> None:
+    figures = draw_figures(search_record, block_table(search_record))
+    assert not with_classes(parsed(figures.macs_by_stage), "tokens")
+
+
+def test_transformers_are_part_of_where_the_macs_are(family_record: RunRecord) -> None:
+    architecture = family_record.architecture
+    assert architecture is not None
+    states = block_states(architecture, family_record.supernet, SIZE)
+    stages, branches = transformers_by_place(states)
+    width = architecture.token_size**2
+    expected = sum(
+        transformer_macs(block.in_channels, block.out_channels, block.tokens, width)
+        for _, block in architecture.blocks()
+        if block.tokens
+    )
+    assert sum(stages.values()) == sum(branches.values()) == expected > 0
+    figures = draw_figures(family_record, block_table(family_record))
+    assert len(with_classes(parsed(figures.macs_by_stage), "left", "tokens")) == len(stages)
 
 
 def test_thousands_of_points_stay_small_and_keep_the_spike(search_record: RunRecord) -> None:
@@ -120,7 +258,7 @@ def test_nothing_to_draw_gives_no_figure(search_record: RunRecord) -> None:
     assert loss_curve(empty) is None
     assert loss_curve(with_losses(search_record, [math.nan])) is None
     assert miou_curve(empty) is None
-    assert macs_curve(empty) is None
+    assert control_figure(empty) is None
 
 
 def test_the_best_evaluation_is_marked(search_record: RunRecord) -> None:
@@ -134,7 +272,7 @@ def test_the_best_evaluation_is_marked(search_record: RunRecord) -> None:
 
 def test_a_search_before_its_first_cut_is_drawn(search_record: RunRecord) -> None:
     early = replace(search_record, cuts=(), train=search_record.train[:1], result=None)
-    assert "cut" not in texts(parsed(macs_curve(early)))
+    assert "cut" not in texts(parsed(control_figure(early)))
 
 
 def test_the_drawing_shows_every_block_of_the_paper_space() -> None:

@@ -11,12 +11,13 @@ from PIL import Image
 from hrnas.arch.budget import format_count
 from hrnas.costing.analytic import block_cost, place_blocks
 from hrnas.errors import InputError
+from hrnas.reporting.networks import budget_networks
 from hrnas.reporting.pictures import MAX_BYTES, MAX_PICTURES, MAX_WIDTH, embed
 from hrnas.reporting.record import Picture, RunRecord
 from hrnas.reporting.report import render, write_report
 from hrnas.reporting.run_directory import read_run
-from hrnas.reporting.tables import format_duration, format_percent
-from reporting.run_directories import picture, write_run
+from hrnas.reporting.tables import format_change, format_duration, format_percent
+from reporting.run_directories import picture, write_family, write_lines, write_run
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a & b", "[red]car", "x" * 80)
@@ -138,6 +139,99 @@ def test_the_block_table_has_every_surviving_channel(search_record: RunRecord, p
         assert cells[3:6] == expected
         macs = block_cost(placed[name], search_record.architecture.token_size).macs
         assert cells[6] == format_count(macs)
+
+
+def test_new_fields_that_are_null_change_nothing(search_run: Path, tmp_path: Path) -> None:
+    """An older run is shown as it was: what is not there leaves no column, no panel and no word."""
+    run = Path(shutil.copytree(search_run, tmp_path / "search"))
+    page = report_of(run)
+    new = {"gain": None, "planned_params": None, "params": None, "budget": None, "tokens": None, "output_change": None}
+    for name in ("metrics.jsonl", "architectures.jsonl"):
+        write_lines(run / name, [new | json.loads(line) for line in (run / name).read_text().splitlines()])
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"budgets": None, "budget_params": None}))
+    assert report_of(run) == page
+    text = Page(page).text
+    for word in ("oken", "ransformer", "Gain on", "Change of", "etworks", "Every cut"):
+        assert word not in text
+
+
+def test_the_page_of_a_search_for_several_networks(family_run: Path, family_record: RunRecord) -> None:
+    page_text = render(family_record)
+    page = Page(page_text)
+    assert page.sections[:3] == ["networks", "result", "curves"]
+    table = re.search(r'<table class="networks">.*?</table>', page_text, re.DOTALL)
+    assert table is not None
+    rows = [
+        [re.sub("<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)]
+        for row in re.findall(r"<tr.*?</tr>", table[0], re.DOTALL)[1:]
+    ]
+    files = json.loads((family_run / "pareto.json").read_text())["networks"]
+    assert [row[0] for row in rows] == [file["budget"] for file in files]
+    for row, file in zip(rows, files, strict=True):
+        assert row[1] == f"{file['macs']:,} {format_count(file['macs'])}"
+        assert row[3] == f"{file['params']:,} {format_count(file['params'])}"
+    assert [row[4] for row in rows] == ["0.5500", f"{budget_networks(family_record)[1].score:.4f}", "0.4500"]
+    assert [row[5] for row in rows] == ["0.5200", "–", "0.4200"]
+    assert [row[6] for row in rows] == [files[0]["folder"], files[1]["folder"], "this run"]
+    assert [row[7] for row in rows] == ["finished", "at step 250 of 1,000", "finished"]
+    assert f"hrnas train {family_run}/{files[1]['folder']}" in page.text
+    assert f"hrnas train {family_run}/{files[0]['folder']}" not in page.text
+    assert "networks 3 2 of 3 finished" in page.text
+    assert "The smallest network" in page.text
+
+
+def test_every_cut_is_in_its_table(family_record: RunRecord) -> None:
+    table = re.search(r'<table class="cuts">.*?</table>', render(family_record), re.DOTALL)
+    assert table is not None
+    rows = [
+        [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)]
+        for row in re.findall(r"<tr.*?</tr>", table[0], re.DOTALL)
+    ]
+    assert rows[0] == [
+        "Step",
+        "Reason",
+        "Units cut",
+        "Units left",
+        "Tokens left",
+        "MACs left",
+        "Change of output",
+        "Budget met",
+    ]
+    assert rows[1:] == [
+        [
+            f"{cut.step:,}",
+            {"dead": "dead units", "budget": "to the budget"}[cut.reason],
+            f"{cut.removed:,}",
+            f"{cut.units:,}",
+            f"{cut.tokens:,}",
+            format_count(cut.macs),
+            format_change(cut.output_change),
+            cut.budget or "",
+        ]
+        for cut in family_record.cuts
+    ]
+
+
+def test_a_search_under_way_is_shown_as_far_as_it_came(tmp_path: Path) -> None:
+    run = write_family(tmp_path / "run", set_aside=2, finished=(True, False, False))
+    text = Page(report_of(run)).text
+    assert "2 of 3 networks are set aside" in text
+    assert "not reached yet" in text
+    assert "The network so far" in text
+    assert f"hrnas resume {run}" in text
+    (run / "pareto.json").unlink()
+    shutil.rmtree(run / "budgets")
+    assert report_of(run).count("<td>set aside, not trained on yet</td>") == 2
+
+
+def test_a_failed_pareto_file_leaves_the_old_page(family_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(family_run, tmp_path / "run"))
+    before = write_report(run).read_bytes()
+    (run / "pareto.json").write_text('{"networks": [')
+    with pytest.raises(InputError, match=r"pareto\.json is not JSON"):
+        write_report(run)
+    assert (run / "report.html").read_bytes() == before
 
 
 def test_words_of_the_user_are_text(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hrnas.costing.analytic import cost
 from hrnas.errors import InputError
 from hrnas.reporting.record import RunRecord
 from hrnas.reporting.run_directory import read_run
-from reporting.run_directories import write_json, write_lines, write_run
+from reporting.run_directories import write_family, write_json, write_lines, write_run
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_everything_the_files_say_is_in_the_record(search_run: Path, search_reco
     assert record.supernet is not None
     assert cost(record.supernet, (180, 240)).macs == result["supernet"]["macs"] == record.supernet_cost.macs  # type: ignore[union-attr]
     assert record.found_cost.macs == result["found"]["macs"]  # type: ignore[union-attr]
-    assert record.budget_macs == result["budget_macs"]
+    assert record.target.macs == result["budget_macs"]
     assert [point.loss for point in record.train] == [line["loss"] for line in lines if line["kind"] == "train"]
     assert [point.miou for point in record.evaluations] == [line["miou"] for line in lines if "miou" in line]
     assert record.start is not None
@@ -62,7 +62,7 @@ def test_a_train_run_has_no_search_parts(train_run: Path) -> None:
     record = read_run(train_run)
     assert not record.is_search
     assert record.supernet is None
-    assert record.budget_macs is None
+    assert record.target is None
     assert record.train[0].penalty is None
     assert record.train[0].planned_macs is None
 
@@ -75,7 +75,7 @@ def test_a_run_with_config_and_metrics_alone_is_read(run: Path) -> None:
     assert record.architecture is None
     assert not record.finished
     assert record.seconds == 1103.0  # the last evaluation ended 3 s after the last step
-    assert record.budget_macs is not None  # the config's text says it
+    assert record.target is not None  # the config's text says it
 
 
 def test_without_architecture_json_the_last_cut_is_the_network(run: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_share_becomes_macs_once_the_supernet_is_known(run: Path) -> None:
     budget = next(line for line in config.splitlines() if line.startswith("budget"))
     (run / "config.yaml").write_text(config.replace(budget, "budget: 25%"))
     record = read_run(run)
-    assert record.budget_macs == record.supernet_cost.macs // 4  # type: ignore[union-attr]
+    assert record.target.macs == record.supernet_cost.macs // 4  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -200,3 +200,75 @@ def test_a_run_stopped_half_way_is_read(tmp_path: Path) -> None:
 def test_a_cut_after_the_last_logged_step_counts(run: Path) -> None:
     write_lines(run / "metrics.jsonl", [train_line(10)])
     assert read_run(run).last_step == 700
+
+
+def test_what_a_search_of_tokens_for_several_budgets_adds_is_read(family_run: Path, family_record: RunRecord) -> None:
+    record = family_record
+    lines = [json.loads(line) for line in (family_run / "metrics.jsonl").read_text().splitlines()]
+    train = [line for line in lines if line["kind"] == "train"]
+    assert [point.gain for point in record.train] == [line["gain"] for line in train]
+    assert [point.params for point in record.train] == [line["params"] for line in train]
+    assert {point.planned_params for point in record.train} == {None}
+    cuts = [json.loads(line) for line in (family_run / "architectures.jsonl").read_text().splitlines()]
+    assert record.start is not None
+    assert [(cut.tokens, cut.output_change, cut.budget) for cut in (record.start, *record.cuts)] == [
+        (cut["tokens"], cut["output_change"], cut.get("budget")) for cut in cuts
+    ]
+    result = json.loads((family_run / "result.json").read_text())
+    assert [target.text for target in record.targets] == result["budgets"]
+    assert record.target is not None
+    assert (record.target.macs, record.target.params) == (result["budget_macs"], None)
+    networks = json.loads((family_run / "pareto.json").read_text())["networks"]
+    assert [(entry.budget, entry.score) for entry in record.pareto] == [
+        (network["budget"], network["score"]) for network in networks
+    ]
+    assert list(record.finishing) == sorted(network["folder"] for network in networks[:2])
+
+
+def test_a_budget_of_parameters_is_read(tmp_path: Path) -> None:
+    record = read_run(write_family(tmp_path / "run", keeps=(0.3,), finished=(True,), by_params=True))
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert record.target is not None
+    assert (record.target.macs, record.target.params) == (result["budget_macs"], result["budget_params"])
+    assert record.train[0].planned_params is not None
+    assert record.train[-1].planned_params is None
+
+
+def test_an_older_run_has_none_of_it(search_record: RunRecord) -> None:
+    assert {(point.gain, point.params, point.planned_params) for point in search_record.train} == {(None, None, None)}
+    assert {(cut.tokens, cut.output_change, cut.budget) for cut in search_record.cuts} == {(None, None, None)}
+    assert (search_record.pareto, search_record.finishing) == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"macs": "many"}, r"pareto\.json: networks\[1\]: 'macs' is \"many\"; a whole number is needed"),
+        ({"finished": 1}, r"pareto\.json: networks\[1\]: 'finished' is 1; true or false is needed"),
+        ({"folder": "../other"}, r"networks\[1\]: 'folder' is \"\.\./other\"; a folder inside the run directory"),
+        ({"folder": "/tmp"}, r"'folder' is \"/tmp\"; a folder inside the run directory"),
+        ({"budget": None}, r"'budget' is null; a text is needed"),
+    ],
+)
+def test_a_broken_pareto_file_is_named(family_run: Path, tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    run = Path(shutil.copytree(family_run, tmp_path / "run"))
+    data = json.loads((run / "pareto.json").read_text())
+    data["networks"][1] |= changed
+    write_json(run / "pareto.json", data)
+    with pytest.raises(InputError, match=message):
+        read_run(run)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"networks": {}}'])
+def test_a_pareto_file_that_is_none_is_named(run: Path, text: str) -> None:
+    (run / "pareto.json").write_text(text)
+    with pytest.raises(InputError, match=r"pareto\.json.*(Give a run directory that hrnas wrote, or restore the file)"):
+        read_run(run)
+
+
+def test_a_broken_file_of_a_network_set_aside_is_named(family_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(family_run, tmp_path / "run"))
+    folder = json.loads((run / "pareto.json").read_text())["networks"][0]["folder"]
+    (run / folder / "result.json").write_text("{")
+    with pytest.raises(InputError, match=rf"{folder}/result\.json is not JSON"):
+        read_run(run)

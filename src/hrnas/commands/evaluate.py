@@ -15,7 +15,7 @@ from hrnas.errors import InputError, did_you_mean
 from hrnas.models.loading import load
 from hrnas.models.network import Network
 from hrnas.reporting.run_directory import read_run
-from hrnas.reporting.terminal import summary_tables
+from hrnas.reporting.terminal import score_tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     figures = session.evaluate(network, split, batch_size=options.batch_size)
     if options.data is None:
         write_evaluation(Path(options.run), figures, network.architecture, session, step=None)
-        for table in summary_tables(read_run(options.run))[:2]:  # the result and the classes
+        for table in score_tables(read_run(options.run)):
             rich.print(table)
     metric = session.task.metric
     rich.print(f"{split}, {figures['samples']} samples at {session.input_size}: {metric} {figures[metric]:.4f}")

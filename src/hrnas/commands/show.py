@@ -16,7 +16,7 @@ from hrnas.reporting.terminal import summary_tables
 
 @dataclass(frozen=True, kw_only=True)
 class ShowOptions:
-    """Show a run: its result, its classes, its network block by block. Or the blocks of an architecture file.
+    """Show a run: networks, result, classes, cuts and every search block. Or the blocks of an architecture file.
 
     run: the run directory, or an architecture.json.
     """
@@ -42,10 +42,13 @@ def _block_table(architecture: Architecture) -> Table:
         title=f"{architecture.name} {fingerprint(architecture)}, {len(rows)} search blocks, branches {features}",
         title_justify="left",
     )
-    for column in ("block", "channels", "stride", *(f"{size}x{size}" for size in sizes), "tokens"):
+    has_tokens = any(row.tokens for row in rows)
+    columns = ["block", "channels", "stride", *(f"{size}x{size}" for size in sizes)]
+    for column in [*columns, "tokens"] if has_tokens else columns:
         table.add_column(column, justify="left" if column == "block" else "right")
     for row in rows:
         widths = (str(width) if width else "-" for width in row.widths.values())
         channels = f"{row.in_channels} -> {row.out_channels}"
-        table.add_row(row.name, channels, str(row.stride), *widths, str(row.tokens) if row.tokens else "-")
+        tokens = [str(row.tokens) if row.tokens else "-"] if has_tokens else []
+        table.add_row(row.name, channels, str(row.stride), *widths, *tokens)
     return table

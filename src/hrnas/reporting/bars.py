@@ -16,8 +16,13 @@ THICKNESS: Final = 13.0
 HEADER: Final = 34.0
 
 
-def macs_bars(name: str, found: Mapping[str, int], supernet: Mapping[str, int] | None) -> Markup:
-    """Return one bar for each entry of `found`; `supernet` has the same keys, or is None."""
+def macs_bars(
+    name: str, found: Mapping[str, int], supernet: Mapping[str, int] | None, transformers: Mapping[str, int]
+) -> Markup:
+    """Return one bar for each entry of `found`.
+
+    supernet: has the same keys, or is None. transformers: the part of `found` that transformers have, where they do.
+    """
     largest = max([*found.values(), *(supernet or {}).values(), 1])
     scale = (WIDTH - LEFT - RIGHT) / largest
     parts = [svg.text(0, 18, name, "plot-title")]
@@ -25,12 +30,19 @@ def macs_bars(name: str, found: Mapping[str, int], supernet: Mapping[str, int] |
         top = HEADER + index * ROW
         base = top + THICKNESS - 2.5
         widest = None if supernet is None else supernet.get(place)
+        part = transformers.get(place, 0)
         words = f"{place}: {macs:,} MACs" + (f" of {widest:,}" if widest else "")
+        if part:
+            words += f"; {part:,} of them in transformers"
         bars = [svg.element("title", words)]
         if widest:
             bars.append(svg.rectangle(LEFT, top, max(widest * scale, 1.0), THICKNESS, "full", radius=2))
         if macs:
             bars.append(svg.rectangle(LEFT, top, max(macs * scale, 1.0), THICKNESS, "left k1", radius=2))
+        if part:
+            width = max(part * scale, 1.0)
+            start = LEFT + max(macs * scale - width, 0.0)
+            bars.append(svg.rectangle(start, top, width, THICKNESS, "left tokens", radius=2))
         end = LEFT + max(macs, widest or 0) * scale + 8
         numbers = svg.element(
             "text",

@@ -1,10 +1,10 @@
 """Every search block of a run with its place in the network, what is left of it and what it costs."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from hrnas.arch.architecture import Architecture, Block
-from hrnas.costing.analytic import Cost, Size, block_cost, cost, place_blocks
+from hrnas.costing.analytic import Cost, PlacedBlock, Size, block_cost, cost, place_blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class BlockState:
 
     widest: hidden channels by kernel size of the supernet's block; tokens_widest: its tokens.
     cost, widest_cost: at the run's input size; widest_cost is None without a supernet.
+    transformer_macs: the part of the cost that the transformer has.
     """
 
     name: str
@@ -41,6 +42,7 @@ class BlockState:
     tokens_widest: int
     cost: Cost
     widest_cost: Cost | None
+    transformer_macs: int
 
     @property
     def widths(self) -> dict[int, int]:
@@ -116,9 +118,16 @@ def block_states(architecture: Architecture, supernet: Architecture | None, inpu
                 tokens_widest=full.block.tokens if full is not None else most_tokens,
                 cost=block_cost(item, architecture.token_size),
                 widest_cost=block_cost(full, supernet.token_size) if full is not None and supernet else None,
+                transformer_macs=transformer_part(item, architecture.token_size),
             )
         )
     return states
+
+
+def transformer_part(placed: PlacedBlock, token_size: int) -> int:
+    """Return the MACs a block would lose with its transformer."""
+    without = replace(placed, block=replace(placed.block, tokens=0))
+    return block_cost(placed, token_size).macs - block_cost(without, token_size).macs
 
 
 def macs_by_place(architecture: Architecture, input_size: Size) -> tuple[dict[str, int], dict[str, int]]:
@@ -143,3 +152,18 @@ def macs_by_place(architecture: Architecture, input_size: Size) -> tuple[dict[st
     stem = {"stem": total - head - sum(stages.values())}
     ends = {"head": head} if architecture.head is not None else {}
     return {**stem, **stages, **ends}, {**stem, **branches, **ends}
+
+
+def transformers_by_place(states: Sequence[BlockState]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the MACs of transformers by stage and by branch, keyed as `macs_by_place`; what has none is not there."""
+    stages: dict[str, int] = {}
+    branches: dict[str, int] = {}
+    for state in states:
+        is_head = state.place.role == "head"
+        for found, key in (
+            (stages, "head" if is_head else f"stage {state.place.stage + 1}"),
+            (branches, "head" if is_head else f"branch {state.place.branch + 1}"),
+        ):
+            if state.transformer_macs:
+                found[key] = found.get(key, 0) + state.transformer_macs
+    return stages, branches

@@ -1,12 +1,13 @@
-"""A framed plot: an x axis of steps, a y axis, lines in it, and a key of what the lines are."""
+"""A framed plot: an x axis, mostly of steps, a y axis, lines in it, and a key of what the lines are."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from hrnas.reporting import svg
+from hrnas.reporting.labels import Box
 from hrnas.reporting.series import Axis, Point, pieces, thin
 
 
@@ -21,6 +22,11 @@ class Panel:
     width: float
     height: float
 
+    @property
+    def box(self) -> Box:
+        """What the plot covers, without its labels."""
+        return (self.left, self.top, self.left + self.width, self.top + self.height)
+
     def at(self, point: Point) -> Point:
         """Return the pixel of a point."""
         return (
@@ -28,8 +34,16 @@ class Panel:
             self.top + self.height * (1 - self.y.place(point[1])),
         )
 
-    def frame(self, name: str, format_y: Callable[[float], str], x_labels: bool = True) -> Markup:
-        """Return the title, the grid with labels on the left, and the axis of steps with its labels."""
+    def frame(
+        self,
+        name: str,
+        format_y: Callable[[float], str],
+        *,
+        x_name: str = "step",
+        format_x: Callable[[float], str] | None = None,
+        x_labels: bool = True,
+    ) -> Markup:
+        """Return the title, the grid with labels on the left, and the x axis, of steps if not said, with its labels."""
         bottom = self.top + self.height
         parts = [svg.text(0, self.top - 12, name, "plot-title")]
         for tick in self.y.ticks:
@@ -43,9 +57,9 @@ class Panel:
             x, _ = self.at((tick, self.y.low))
             parts.append(svg.line(x, bottom, x, bottom + 4, "axis"))
             if x_labels:
-                parts.append(svg.text(x, bottom + 16, step_label(tick), "tick", "middle"))
+                parts.append(svg.text(x, bottom + 16, (format_x or step_label)(tick), "tick", "middle"))
         if x_labels:
-            parts.append(svg.text(self.left + self.width, bottom + 30, "step", "tick", "end"))
+            parts.append(svg.text(self.left + self.width, bottom + 30, x_name, "tick", "end"))
         return Markup().join(parts)
 
     def curve(self, points: Sequence[Point], class_: str) -> Markup:
@@ -76,6 +90,16 @@ class Panel:
             parts.append(svg.line(x - 20, self.top - 15.8, x - 5, self.top - 15.8, f"curve {class_}"))
             x -= 32
         return Markup().join(reversed(parts))
+
+
+def finite(values: Iterable[float | None]) -> list[float]:
+    """Return the values that can be drawn."""
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def short_label(value: float) -> str:
+    """Return a value as an axis shows it, in three digits."""
+    return f"{value:.3g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.0e}".replace("e-0", "e-")
 
 
 def step_label(step: float) -> str:

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import yaml
@@ -48,6 +48,13 @@ class Fields:
             raise self._wrong(key, value, "a number")
         return float(value)
 
+    def flag(self, key: str) -> bool:
+        """Return true or false."""
+        value = self._value(key)
+        if type(value) is not bool:
+            raise self._wrong(key, value, "true or false")
+        return value
+
     def text(self, key: str) -> str:
         """Return a text."""
         value = self._value(key)
@@ -70,6 +77,21 @@ class Fields:
         if not isinstance(value, dict):
             raise self._wrong(key, value, "an object")
         return Fields(f"{self.source}: {key}", value)
+
+    def texts(self, key: str) -> list[str]:
+        """Return the list of texts under a key."""
+        value = self._value(key)
+        if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise self._wrong(key, value, "a list of texts")
+        return value
+
+    def inner_folder(self, key: str) -> str:
+        """Return a path of a folder inside the run directory, with "." for the run directory itself."""
+        value = self.text(key)
+        path = PurePosixPath(value)
+        if path.is_absolute() or ".." in path.parts:
+            raise self._wrong(key, value, "a folder inside the run directory")
+        return path.as_posix()
 
     def objects(self, key: str) -> list["Fields"]:
         """Return the list of objects under a key."""

@@ -1,21 +1,24 @@
 """A run as typed data: what the files of a run directory say, and nothing computed from it but lookups."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hrnas.arch.architecture import Architecture
-from hrnas.arch.budget import parse_budget
 from hrnas.costing.analytic import Cost, Size, cost
-from hrnas.errors import InputError
+from hrnas.reporting.targets import Target, read_targets
 
 RGB = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainPoint:
-    """One logged training step. A train run has no penalty, penalty_weight, planned_macs and units: None."""
+    """One logged training step. What a train run, or an older one, does not log is None.
+
+    planned_macs, planned_params: where the plan wants the cost to be; None where it is not budgeted, or final.
+    gain: what the control multiplies the penalty's weight by while the cost lags behind the plan.
+    """
 
     step: int
     loss: float
@@ -24,7 +27,10 @@ class TrainPoint:
     seconds: float
     penalty: float | None = None
     penalty_weight: float | None = None
+    gain: float | None = None
     planned_macs: int | None = None
+    planned_params: int | None = None
+    params: int | None = None
     units: int | None = None
 
 
@@ -42,7 +48,12 @@ class EvaluationPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """One line of architectures.jsonl: a cut, or the supernet (reason "supernet", removed 0)."""
+    """One line of architectures.jsonl: a cut, or the supernet (reason "supernet", removed 0).
+
+    budget: text of the target this cut met; None for any other.
+    tokens: left in the network.
+    output_change: relative change of the output on a fixed batch by this cut alone.
+    """
 
     step: int
     reason: str
@@ -51,6 +62,9 @@ class Cut:
     macs: int
     params: int
     fingerprint: str
+    budget: str | None = None
+    tokens: int | None = None
+    output_change: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +98,26 @@ class Result:
     """result.json: what the finished run says of itself."""
 
     budget: str | None
+    budgets: tuple[str, ...] = ()
     budget_macs: int | None
+    budget_params: int | None = None
     supernet: Cost | None
     found: Cost
     input_size: Size
     steps: int
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """A network of pareto.json. folder: of the run that finishes it, seen from the run directory; "." is the run."""
+
+    budget: str
+    folder: str
+    macs: int
+    params: int
+    score: float | None
+    finished: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +143,8 @@ class RunRecord:
     cuts: the lines of architectures.jsonl after the supernet's, in step order.
     train, evaluations: in step order, one per step.
     scores: by split, of evaluation.json.
+    pareto: the networks set aside at several budgets, dearest first.
+    finishing: by folder ("budgets/1G"), the runs that finish them, as far as they have begun.
     """
 
     folder: Path
@@ -137,6 +167,8 @@ class RunRecord:
     result: Result | None
     scores: Mapping[str, SplitScore]
     predictions: tuple[Picture, ...]
+    pareto: tuple[SetAside, ...] = ()
+    finishing: Mapping[str, "RunRecord"] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -182,17 +214,20 @@ class RunRecord:
         return None if self.architecture is None else cost(self.architecture, self.input_size)
 
     @property
-    def budget_macs(self) -> int | None:
-        """The budget in MACs, or None without one, or when it cannot be told before the run ends."""
-        if self.result is not None and self.result.budget_macs is not None:
-            return self.result.budget_macs
-        if self.budget is None:
-            return None
-        try:
-            budget = parse_budget(self.budget)
-        except InputError:
-            return None  # a grammar this version does not know; the text is shown as it stands
-        if budget.macs is not None:
-            return budget.macs
-        widest = self.supernet_cost
-        return None if widest is None or budget.share is None else int(budget.share * widest.macs)
+    def targets(self) -> tuple[Target, ...]:
+        """What the budget comes to, dearest first; the last is that of the run's own network.
+
+        Empty without a budget, or when it cannot be told before the run ends.
+        """
+        result, widest = self.result, self.supernet_cost
+        texts = result.budgets if result is not None and result.budgets else (self.budget,)
+        targets = tuple(target for text in texts for target in read_targets(text, widest))
+        if result is None or (result.budget_macs, result.budget_params) == (None, None):
+            return targets
+        last = targets[-1] if targets else Target(text=texts[-1] or "")
+        return (*targets[:-1], replace(last, macs=result.budget_macs, params=result.budget_params))
+
+    @property
+    def target(self) -> Target | None:
+        """What the run's own network must not exceed, the smallest of several; None where there is none."""
+        return self.targets[-1] if self.targets else None

@@ -1,9 +1,10 @@
 """The report: one HTML file from a run directory, with everything it shows inside it."""
 
+import math
 import os
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,17 +12,21 @@ import jinja2
 
 from hrnas.arch.budget import format_count
 from hrnas.reporting.figures import draw_figures
+from hrnas.reporting.networks import OWN_FOLDER, BudgetNetwork, budget_networks
 from hrnas.reporting.pictures import embed
 from hrnas.reporting.record import RunRecord
 from hrnas.reporting.run_directory import read_run
+from hrnas.reporting.sentences import cut_sentence, sentence, transformer_sentence
 from hrnas.reporting.tables import (
+    REASONS,
     block_table,
     class_rows,
+    cut_table,
+    format_change,
     format_duration,
     format_miou,
     format_percent,
     result_rows,
-    sentence,
 )
 
 DATASET_TITLES: Final = {"toycity": "Toy City", "camvid": "CamVid"}
@@ -53,15 +58,26 @@ def render(record: RunRecord) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"miou": format_miou, "percent": format_percent, "count": format_count}
-    blocks = block_table(record)
+    environment.filters |= {
+        "miou": format_miou,
+        "percent": format_percent,
+        "count": format_count,
+        "change": format_change,
+    }
+    blocks, cuts, networks = block_table(record), cut_table(record), budget_networks(record)
     return environment.get_template("report.html.jinja").render(
         run=record,
         title=DATASET_TITLES.get(record.dataset, record.dataset),
         sentence=sentence(record),
         tiles=_tiles(record),
+        networks=networks,
+        any_tested=any(network.test is not None for network in networks),
         rows=result_rows(record),
         figures=draw_figures(record, blocks),
+        cuts=cuts,
+        cut_sentence=cut_sentence(cuts) if cuts is not None and cuts.cuts else "",
+        reasons=REASONS,
+        transformers=transformer_sentence(record, blocks) if blocks is not None else "",
         blocks=blocks,
         classes=class_rows(record),
         pictures=embed(record.predictions),
@@ -73,9 +89,12 @@ def render(record: RunRecord) -> str:
 
 def _tiles(record: RunRecord) -> list[tuple[str, str, str]]:
     """The few figures to remember: (name, value, what it is measured against) each."""
+    networks = [network for network in budget_networks(record) if network.cost is not None]
+    if len(networks) > 1:
+        return _tiles_of_several(record, networks)
     tiles = []
     scores = list(record.scores.values())
-    found, supernet, budget = record.found_cost, record.supernet_cost, record.budget_macs
+    found, supernet, target = record.found_cost, record.supernet_cost, record.target
     height, width = record.input_size
     for score in scores:
         tiles.append((f"miou, {score.split}", format_miou(score.miou, 3), f"{score.samples:,} samples"))
@@ -83,11 +102,44 @@ def _tiles(record: RunRecord) -> list[tuple[str, str, str]]:
         last = record.evaluations[-1]
         tiles.append((f"miou, {last.split}", format_miou(last.miou, 3), f"at step {last.step:,}"))
     if found is not None:
-        share = f"{format_percent(found.macs / budget)} of the budget" if budget else f"{found.macs:,}"
+        macs, params = (target.macs, target.params) if target is not None else (None, None)
+        share = f"{format_percent(found.macs / macs)} of the budget" if macs else f"{found.macs:,}"
         tiles.append((f"MACs at {height}×{width}", format_count(found.macs), share))
         of = f"of {format_count(supernet.params)} in the supernet" if supernet else f"{found.params:,}"
+        if params:
+            of = f"{format_percent(found.params / params)} of the budget"
         tiles.append(("parameters", format_count(found.params), of))
     return tiles
+
+
+def _tiles_of_several(record: RunRecord, networks: Sequence[BudgetNetwork]) -> list[tuple[str, str, str]]:
+    """The tiles of a run that has set several networks aside: from the least to the most of them."""
+    height, width = record.input_size
+    count = len(budget_networks(record))
+    finished = sum(network.finished for network in networks)
+    state = "all finished" if finished == count else f"{finished} of {count} finished"
+    tiles = [("networks", str(len(networks)), state)]
+    for split, values in (
+        ("validation", [network.score for network in networks]),
+        ("test", [network.test for network in networks]),
+    ):
+        known = [value for value in values if value is not None and math.isfinite(value)]
+        if known:
+            of = f"of {len(known)} networks" if len(known) > 1 else "of 1 network"
+            tiles.append((f"miou, {split}", _range([format_miou(value, 3) for value in sorted(known)]), of))
+    costs = [network.cost for network in networks if network.cost is not None]
+    shares = [format_percent(network.share) for network in sorted(networks, key=lambda n: n.share or 0.0)]
+    macs, params = (sorted(getattr(cost, name) for cost in costs) for name in ("macs", "params"))
+    macs_range, params_range = (_range([format_count(count) for count in counts]) for counts in (macs, params))
+    tiles.append((f"MACs at {height}×{width}", macs_range, f"{_range(shares)} of the budgets"))
+    supernet = record.supernet_cost
+    of = f"of {format_count(supernet.params)} in the supernet" if supernet else ""
+    return [*tiles, ("parameters", params_range, of)]
+
+
+def _range(words: Sequence[str]) -> str:
+    """Return "500M–2G" of ascending values, or the value that all are."""
+    return words[0] if words[0] == words[-1] else f"{words[0]}–{words[-1]}"
 
 
 def _options(record: RunRecord) -> list[tuple[str, str]]:
@@ -123,6 +175,10 @@ def _commands(record: RunRecord) -> list[tuple[str, str]]:
         commands.append(("made this run", record.environment["command"]))
     if not record.finished:
         commands.append(("goes on where it stopped", f"hrnas resume {run}"))
+    for network in budget_networks(record) if record.finished else ():
+        if not network.finished and network.folder not in (None, OWN_FOLDER):
+            folder = shlex.quote(str(record.folder / str(network.folder)))
+            commands.append((f"finishes the network of {network.target.name}", f"hrnas train {folder}"))
     return [
         *commands,
         ("measures the network again", f"hrnas evaluate {run}"),

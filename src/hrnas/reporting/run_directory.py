@@ -17,6 +17,7 @@ from hrnas.reporting.record import (
     Picture,
     Result,
     RunRecord,
+    SetAside,
     SplitScore,
     TrainPoint,
 )
@@ -76,6 +77,8 @@ def read_run(path: str | Path) -> RunRecord:
         result=result,
         scores=_scores(folder, dict(zip(names, colors, strict=False))),
         predictions=_predictions(folder),
+        pareto=_pareto(folder),
+        finishing=_finishing(folder),
     )
 
 
@@ -144,7 +147,10 @@ def _metrics(folder: Path) -> tuple[tuple[TrainPoint, ...], tuple[EvaluationPoin
                 seconds=fields.number("seconds"),
                 penalty=_optional(fields, "penalty", fields.number),
                 penalty_weight=_optional(fields, "penalty_weight", fields.number),
+                gain=_optional(fields, "gain", fields.number),
                 planned_macs=_optional(fields, "planned_macs", fields.integer),
+                planned_params=_optional(fields, "planned_params", fields.integer),
+                params=_optional(fields, "params", fields.integer),
                 units=_optional(fields, "units", fields.integer),
             )
     return (
@@ -169,6 +175,9 @@ def _cuts(folder: Path) -> tuple[tuple[Cut, ...], Architecture | None, Architect
             macs=fields.integer("macs"),
             params=fields.integer("params"),
             fingerprint=fields.text("fingerprint"),
+            budget=_optional(fields, "budget", fields.text),
+            tokens=_optional(fields, "tokens", fields.integer),
+            output_change=_optional(fields, "output_change", fields.number),
         )
         # Two cuts may share a step (dead units, then the budget's); the same step and reason again is a resume.
         stale = [old.step > cut.step or (old.step, old.reason) == (cut.step, cut.reason) for old in cuts]
@@ -191,7 +200,9 @@ def _result(folder: Path) -> Result | None:
     fields = read_json(path)
     return Result(
         budget=_optional(fields, "budget", fields.text),
+        budgets=tuple(fields.texts("budgets")) if fields.has("budgets") else (),
         budget_macs=_optional(fields, "budget_macs", fields.integer),
+        budget_params=_optional(fields, "budget_params", fields.integer),
         supernet=_cost(fields.mapping("supernet")) if fields.has("supernet") else None,
         found=_cost(fields.mapping("found")),
         input_size=fields.size("input_size"),
@@ -232,6 +243,29 @@ def _class_score(fields: Fields, colors: Mapping[str, RGB]) -> ClassScore:
         share=_optional(fields, "share", fields.number),
         color=colors.get(name) if own is None else _color(own, fields.source),
     )
+
+
+def _pareto(folder: Path) -> tuple[SetAside, ...]:
+    path = folder / "pareto.json"
+    if not path.is_file():
+        return ()
+    return tuple(
+        SetAside(
+            budget=fields.text("budget"),
+            folder=fields.inner_folder("folder"),
+            macs=fields.integer("macs"),
+            params=fields.integer("params"),
+            score=_optional(fields, "score", fields.number),
+            finished=fields.flag("finished"),
+        )
+        for fields in read_json(path).objects("networks")
+    )
+
+
+def _finishing(folder: Path) -> Mapping[str, RunRecord]:
+    """Read the runs in budgets/; one that has not begun to train has nothing to tell yet."""
+    runs = sorted((folder / "budgets").glob("*/metrics.jsonl"))
+    return {path.parent.relative_to(folder).as_posix(): read_run(path.parent) for path in runs}
 
 
 def _predictions(folder: Path) -> tuple[Picture, ...]:

@@ -2,13 +2,16 @@
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from hrnas.arch.budget import format_count
 from hrnas.costing.analytic import Cost
 from hrnas.reporting.blocks import BlockState, block_states
-from hrnas.reporting.record import RGB, EvaluationPoint, RunRecord
+from hrnas.reporting.record import RGB, Cut, EvaluationPoint, RunRecord
 
 MISSING = "–"
+REASONS: Final = {"dead": "dead units", "budget": "to the budget"}
+"""What the reasons of cuts are called; any other is shown as it stands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,44 @@ class BlockTable:
     has_tokens: bool
     states: tuple[BlockState, ...]
 
+    @property
+    def tokens(self) -> "TokenCount":
+        """Transformers and tokens that are left."""
+        left = [state.block.tokens for state in self.states]
+        return TokenCount(transformers=sum(map(bool, left)), tokens=sum(left))
+
+    @property
+    def tokens_widest(self) -> "TokenCount":
+        """Transformers and tokens of the supernet."""
+        widest = [state.tokens_widest for state in self.states]
+        return TokenCount(transformers=sum(map(bool, widest)), tokens=sum(widest))
+
+    @property
+    def transformer_macs(self) -> int:
+        """MACs of all transformers that are left."""
+        return sum(state.transformer_macs for state in self.states)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCount:
+    """How many transformers a network has, and how many tokens they have together."""
+
+    transformers: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutTable:
+    """Every cut of a search, and which columns it has anything to say in.
+
+    largest: the cut that changed the output most; None where no change was measured.
+    """
+
+    cuts: tuple[Cut, ...]
+    has_tokens: bool
+    has_params: bool
+    largest: Cut | None
+
 
 def format_miou(value: float | None, decimals: int = 4) -> str:
     """Return an accuracy; a dash where there is none."""
@@ -58,6 +99,18 @@ def format_percent(share: float | None) -> str:
     return f"{text}\N{NO-BREAK SPACE}%"
 
 
+def format_change(share: float | None) -> str:
+    """Return a small relative change as per cent with two digits: 0.63 %, 12 %; a dash where there is none."""
+    if share is None or not math.isfinite(share):
+        return MISSING
+    per_cent = 100 * share
+    if 0 < per_cent < 1e-4:
+        text = "< 0.0001"
+    else:
+        text = f"{per_cent:.0f}" if per_cent >= 9.95 else f"{float(f'{per_cent:.2g}'):.6f}".rstrip("0").rstrip(".")
+    return f"{text} %".replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def format_duration(seconds: float | None) -> str:
     """Return a time as people say it: 48 s, 2 min 30 s, 12 min, 1 h 05 min."""
     if seconds is None or not math.isfinite(seconds):
@@ -74,19 +127,22 @@ def format_duration(seconds: float | None) -> str:
 
 def result_rows(record: RunRecord) -> list[ResultRow]:
     """Return the result table: cost of supernet and found network, then accuracy on each evaluated split."""
-    found, supernet, budget = record.found_cost, record.supernet_cost, record.budget_macs
+    found, supernet, target = record.found_cost, record.supernet_cost, record.target
     height, width = record.input_size
     rows = []
     for label, name in ((f"MACs at {height}×{width}", "macs"), ("Parameters", "params")):
         rows.append(_count_row(label, name, supernet, found))
-    if budget and found is not None:
-        rows.append(
-            ResultRow(
-                label=f"Share of the budget of {format_count(budget)} MACs",
-                supernet=format_percent(supernet.macs / budget) if supernet else "",
-                found=format_percent(found.macs / budget),
+    rows += _token_rows(record)
+    for what, name in (("MACs", "macs"), ("parameters", "params")):
+        limit = getattr(target, name) if target is not None else None
+        if limit and found is not None:
+            rows.append(
+                ResultRow(
+                    label=f"Share of the budget of {format_count(limit)} {what}",
+                    supernet=format_percent(getattr(supernet, name) / limit) if supernet else "",
+                    found=format_percent(getattr(found, name) / limit),
+                )
             )
-        )
     if supernet is not None and found is not None and supernet.macs:
         share = format_percent(found.macs / supernet.macs)
         rows.append(ResultRow(label="Share of the supernet's MACs", supernet="100 %", found=share))
@@ -108,6 +164,21 @@ def result_rows(record: RunRecord) -> list[ResultRow]:
         rows.append(ResultRow(label=f"miou ({where})", found=format_miou(last.miou)))
         rows.append(ResultRow(label=f"Pixel accuracy ({where})", found=format_miou(last.pixel_accuracy)))
     return rows
+
+
+def _token_rows(record: RunRecord) -> list[ResultRow]:
+    """The transformers and their tokens; nothing for a network that never had any."""
+    blocks = block_table(record)
+    if blocks is None or not blocks.has_tokens:
+        return []
+    left, widest = blocks.tokens, blocks.tokens_widest
+    return [
+        ResultRow(label=label, supernet=f"{full:,}" if record.supernet else "", found=f"{now:,}")
+        for label, full, now in (
+            ("Transformers", widest.transformers, left.transformers),
+            ("Tokens of the transformers", widest.tokens, left.tokens),
+        )
+    ]
 
 
 def _last_of_supernet(record: RunRecord, split: str) -> EvaluationPoint | None:
@@ -160,27 +231,15 @@ def block_table(record: RunRecord) -> BlockTable | None:
     )
 
 
-def sentence(record: RunRecord) -> str:
-    """Return the result in one sentence."""
-    found, supernet, budget = record.found_cost, record.supernet_cost, record.budget_macs
-    height, width = record.input_size
-    time = f" in {format_duration(record.seconds)}" if record.seconds is not None else ""
-    if not record.finished:
-        state = "The search" if record.is_search else "The training"
-        text = f"{state} has come to step {record.last_step:,} of {record.steps:,}{time}"
-        if found is not None:
-            text += f"; as it stands the network has {format_count(found.macs)} MACs at {height}×{width}"
-        return text + "."
-    assert found is not None
-    cost = f"{format_count(found.macs)} MACs at {height}×{width}"
-    if record.is_search:
-        text = f"From a supernet of {format_count(supernet.macs)} MACs the" if supernet else "The"
-        text += f" search found a network of {cost}"
-        if budget:
-            text += f", {format_percent(found.macs / budget)} of the budget"
-    else:
-        text = f"The training gave a network of {cost}"
-    scores = [f"miou {format_miou(score.miou, 3)} on {score.split}" for score in record.scores.values()]
-    if scores:
-        text += f", that reaches {' and '.join(scores)}"
-    return f"{text}, after {record.last_step or record.steps:,} steps{time}."
+def cut_table(record: RunRecord) -> CutTable | None:
+    """Return every cut; None where nothing is known of them beyond what the curve of the cost shows."""
+    cuts = record.cuts
+    if all((cut.output_change, cut.tokens, cut.budget) == (None, None, None) for cut in cuts):
+        return None
+    measured = [cut for cut in cuts if cut.output_change is not None and math.isfinite(cut.output_change)]
+    return CutTable(
+        cuts=cuts,
+        has_tokens=any(cut.tokens for cut in (record.start, *cuts) if cut is not None),
+        has_params=record.target is not None and record.target.params is not None,
+        largest=max(measured, key=lambda cut: cut.output_change or 0.0, default=None),
+    )

@@ -1,14 +1,21 @@
 """The tables of a run for the terminal."""
 
+from collections.abc import Sequence
+
 from rich.table import Table
 from rich.text import Text
 
 from hrnas.arch.budget import format_count
+from hrnas.reporting.networks import BudgetNetwork, budget_networks
 from hrnas.reporting.record import RunRecord
+from hrnas.reporting.sentences import cut_sentence
 from hrnas.reporting.tables import (
     MISSING,
+    REASONS,
     block_table,
     class_rows,
+    cut_table,
+    format_change,
     format_miou,
     format_percent,
     result_rows,
@@ -16,17 +23,69 @@ from hrnas.reporting.tables import (
 
 
 def summary_tables(record: RunRecord) -> list[Table]:
-    """Return the result table, the class table when the run was evaluated, and the table of every search block."""
-    tables = [_result_table(record)]
-    if record.scores:
-        tables.append(_class_table(record))
-    if (blocks := _block_table(record)) is not None:
-        tables.append(blocks)
-    return tables
+    """Return everything the run has to say: its networks, result, classes, cuts and search blocks."""
+    optional = (_cut_table(record), _block_table(record))
+    return [*result_tables(record), *score_tables(record)[1:], *(table for table in optional if table is not None)]
+
+
+def result_tables(record: RunRecord) -> list[Table]:
+    """Return the result table, before it that of the networks where there are several."""
+    networks = budget_networks(record)
+    return [_networks_table(record, networks), _result_table(record)] if networks else [_result_table(record)]
+
+
+def score_tables(record: RunRecord) -> list[Table]:
+    """Return the result table and, when the run was evaluated, the class table."""
+    return [_result_table(record), *([_class_table(record)] if record.scores else [])]
 
 
 def _table(title: str) -> Table:
     return Table(title=Text(title), title_justify="left", title_style="bold", header_style="bold")
+
+
+def _networks_table(record: RunRecord, networks: Sequence[BudgetNetwork]) -> Table:
+    table = _table(f"Networks of {record.name}")
+    table.add_column("budget", no_wrap=True)
+    for column in ("MACs", "of the budget", "parameters", "validation miou"):
+        table.add_column(column, justify="right")
+    any_tested = any(network.test is not None for network in networks)
+    if any_tested:
+        table.add_column("test miou", justify="right")
+    table.add_column("folder")
+    table.add_column("state")
+    for network in networks:
+        cost = network.cost
+        macs, params = (format_count(cost.macs), format_count(cost.params)) if cost else (MISSING, MISSING)
+        cells = [macs, format_percent(network.share), params, format_miou(network.score)]
+        if any_tested:
+            cells.append(format_miou(network.test))
+        cells += [network.folder or MISSING, network.state]
+        table.add_row(*(Text(cell) for cell in (network.target.text, *cells)), style="" if network.finished else "dim")
+    return table
+
+
+def _cut_table(record: RunRecord) -> Table | None:
+    cuts = cut_table(record)
+    if cuts is None or not cuts.cuts:
+        return None
+    table = _table(cut_sentence(cuts))
+    table.add_column("step", justify="right")
+    table.add_column("reason")
+    columns = ["cut", "units left", *["tokens left"] * cuts.has_tokens, "MACs left"]
+    columns += [*["parameters left"] * cuts.has_params, "change of output"]
+    for column in columns:
+        table.add_column(column, justify="right")
+    table.add_column("budget met")
+    for cut in cuts.cuts:
+        cells = [f"{cut.removed:,}", f"{cut.units:,}"]
+        if cuts.has_tokens:
+            cells.append(MISSING if cut.tokens is None else f"{cut.tokens:,}")
+        cells.append(format_count(cut.macs))
+        if cuts.has_params:
+            cells.append(format_count(cut.params))
+        cells += [format_change(cut.output_change), cut.budget or ""]
+        table.add_row(*(Text(cell) for cell in (f"{cut.step:,}", REASONS.get(cut.reason, cut.reason), *cells)))
+    return table
 
 
 def _result_table(record: RunRecord) -> Table:
@@ -87,7 +146,7 @@ def _block_table(record: RunRecord) -> Table | None:
     for state in blocks.states:
         cells = [_of(state.widths[size], state.widest[size], against) for size in blocks.sizes]
         if blocks.has_tokens:
-            cells.append(_of(state.block.tokens, state.tokens_widest, against))
+            cells.append(_of(state.block.tokens, state.tokens_widest, against and state.tokens_widest > 0))
         widths = f"{state.block.in_channels} → {state.block.out_channels}"
         style = "dim" if state.is_empty else ""
         table.add_row(Text(state.name), Text(widths), *cells, Text(format_count(state.cost.macs)), style=style)
