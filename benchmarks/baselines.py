@@ -3,8 +3,8 @@
 The study; a training takes about 3 minutes of two quiet cores in the first, 10 in the second (camvid.yaml:
 {dataset: camvid, path: FOLDER}), and there are 18 in each:
 
-    python benchmarks/baselines.py toycity --recipe demo --budget macs=40M --out runs/baselines-toycity
-    python benchmarks/baselines.py camvid.yaml --budget 25% --input-size 120x160 --steps 1200 --out runs/baselines-2
+    python benchmarks/baselines.py toycity --recipe demo --budget macs=40M --out runs/on-toycity
+    python benchmarks/baselines.py camvid.yaml --budget 25% --input-size 120x160 --steps 1200 --out runs/on-camvid
 
 | method | what is trained, for the same steps of the same batch |
 |---|---|
