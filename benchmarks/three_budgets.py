@@ -56,7 +56,11 @@ def main() -> None:
         for name in names:
             settings = {"data": arguments.data, "budget": texts[name], "seed": seed, "words": words}
             plain = f"{name.removeprefix('macs=')}-seed{seed}"
-            result = cell(out / "cells" / f"{plain}.json", settings, lambda name=name, seed=seed: searched(name, seed))
+            file = out / "cells" / f"{plain}.json"
+            try:
+                result = cell(file, settings, lambda name=name, seed=seed: searched(name, seed))
+            except VerbError as error:
+                raise SystemExit(f"{plain}: {error}") from None
             results[name].append(result)
 
     rows = []
