@@ -18,6 +18,7 @@ from typing import Any, Final
 import rich
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from hrnas.commands.interruption import interruptible
 from hrnas.engine.records import to_plain
 from hrnas.errors import HrnasError, InputError, did_you_mean
 from hrnas.version import VERSION
@@ -96,9 +97,10 @@ def run_verb(name: str, words: Sequence[str]) -> Mapping[str, Any]:
     module = importlib.import_module(f"hrnas.commands.{name}")
     kind = getattr(module, f"{name.capitalize()}Options")
     options = parse_options(name, VERBS[name], kind, words)
-    result: Mapping[str, Any] = getattr(module, name)(options)
-    if name in ("search", "train", "resume"):
-        _close_run(result)
+    with interruptible():
+        result: Mapping[str, Any] = getattr(module, name)(options)
+        if name in ("search", "train", "resume"):
+            _close_run(result)
     return result
 
 
@@ -251,7 +253,14 @@ def _close_run(result: Mapping[str, Any]) -> None:
     run = Path(result["run"])
     rich.print(summary_tables(read_run(run))[0])
     console = rich.get_console()
-    for line in (f"Network: {run / 'best'}", f"Report:  {write_report(run)}"):
+    try:
+        report = write_report(run)
+    except OSError as error:
+        raise InputError(
+            f"{run} is finished, but its report.html could not be written ({error}). Free disk space and give "
+            f"'hrnas report {run}'."
+        ) from None
+    for line in (f"Network: {run / 'best'}", f"Report:  {report}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
