@@ -40,8 +40,8 @@ class Kind:
     """A kind of moment.
 
     tries: how many. pattern: what must appear in the run directory, or None for a time drawn; within: seconds from
-    there to the kill. occurrences: the kill follows one of the first so many appearances. grows: it is the file's growth that
-    counts. begins, ends: the steps of the last checkpoint with which it makes sense; None stands for a new run.
+    there to the kill. occurrences: the kill follows one of the first so many appearances. grows: it is the file's
+    growth that counts. begins, ends: the steps of the last checkpoint with which it makes sense; None: a new run.
     """
 
     says: str

@@ -14,6 +14,9 @@ import pytest
 from hrnas.commands import run_directory
 from hrnas.engine import checkpoint
 
+OFTEN: Final = {"evaluations": 4}
+"""Options of a run that writes best/ before step 15 and validates again at its end."""
+
 CREATION: Final = ("mkdir /run$", "fsync /.environment.json", "rename /.environment.json", "fsync /.config.yaml")
 """Operations of a run before there is anything to resume: what is done, and a pattern of the path."""
 
@@ -38,7 +41,7 @@ BEFORE_STEP_15: Final = (
 )
 """Operations of tiny's run between its checkpoints of steps 10 and 15, which the last one is the end of."""
 
-BEFORE_THE_END: Final = ("rename /step-", "fsync /.result.json", "rename /.result.json")
+BEFORE_THE_END: Final = ("fsync /.result.json", "rename /.result.json")
 """Operations between the checkpoint of step 15 and the end of the run."""
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -101,8 +102,9 @@ def save_checkpoint(
         clear_killed_saves(folder)
     for old in list_checkpoints(folder)[:-keep_last]:
         removed = old.with_name(f".{old.name}.removed")  # at once: what is half removed is no checkpoint
-        old.rename(removed)
-        shutil.rmtree(removed, ignore_errors=True)
+        with suppress(OSError):  # the next save tries again
+            old.rename(removed)
+            shutil.rmtree(removed)
     return final
 
 
