@@ -153,7 +153,9 @@ def parse_options(name: str, verb: Verb, kind: type[Any], words: Sequence[str]) 
 def _parser(name: str, verb: Verb, kind: type[Any]) -> ArgumentParser:
     from hrnas.commands import resolved  # noqa: F401 - makes InputSize known to the parser
 
-    parser = ArgumentParser(prog=f"hrnas {name}", description=(kind.__doc__ or "").split("\n")[0], exit_on_error=False)
+    summary = (kind.__doc__ or "").split("\n")[0]
+    # Abbreviated options would change their meaning when an option is added.
+    parser = ArgumentParser(prog=f"hrnas {name}", description=summary, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a config.yaml, of a run or your own")
     if verb.recipes:
         parser.add_argument("--recipe", type=str | None, default=None, help="defaults: a recipe's name or a YAML file")
@@ -190,7 +192,7 @@ def _plain_error(parser: ArgumentParser, name: str, words: Sequence[str], text: 
     remedy = f"'hrnas {name} --help' shows all."
     for word in words:
         option = word.split("=")[0]
-        if option.startswith("--") and not any(other.startswith(option) for other in known):
+        if option.startswith("--") and option not in known:
             near = get_close_matches(option, known, n=1)
             question = f"Did you mean '{near[0]}'? " if near else ""
             return f"Unknown option '{option}' of hrnas {name}. {question}{remedy}"
