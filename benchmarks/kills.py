@@ -70,12 +70,12 @@ KINDS = {
     ),
     "reopening": Kind(says="resume rewriting metrics.jsonl", tries=4, pattern=".metrics.jsonl.*", within=0.002),
     "removal": Kind(
-        says="old checkpoint being removed", tries=3, pattern="checkpoints/.step-*.removed", within=0.002, begins=8
+        says="old checkpoint being removed", tries=3, pattern="checkpoints/step-*", within=0.003, begins=8
     ),
     "best": Kind(says="best/ being written", tries=4, pattern=".best.new", within=0.03, begins=20, ends=32),
     "swap": Kind(says="best/ being renamed", tries=2, pattern=".best.old", within=0.0, begins=28, ends=32),
     "ending": Kind(
-        says="result and report being written", tries=5, pattern=".result.json.*", within=0.25, begins=24, ends=STEPS
+        says="result and report being written", tries=5, pattern="result.json", within=0.25, begins=24, ends=STEPS
     ),
 }  # fmt: skip
 """50 moments. best/ is written at step 30, once the shape is final, and replaced at step 35 (seed 0 of the search)."""
@@ -114,15 +114,14 @@ def occurs(run: Path, kind: Kind) -> Callable[[], bool]:
     def ask() -> bool:
         nonlocal last
         try:
-            paths = glob.glob(f"{run}/{kind.pattern}")
+            paths = sorted(glob.glob(f"{run}/{kind.pattern}"))
             found = tuple((path, os.stat(path).st_size if kind.grows else 0) for path in paths)
         except OSError:  # gone again
             return False
         is_new, last = bool(found) and found != last, found
         return is_new
 
-    if kind.grows:
-        ask()  # what is there already is no event
+    ask()  # what is there already is no event
     return ask
 
 

@@ -7,8 +7,10 @@ from types import FrameType
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """End at once: while modules load nothing is begun, and an exception amid their code would end as a traceback."""
-    os.write(2, b"hrnas: interrupted\n")
+    """End at once, without a word: before a verb begins there is nothing to clean up, and after it nothing to say.
+
+    An exception amid the code of modules that load, or of an interpreter that ends, would come out as a traceback.
+    """
     os._exit(130)
 
 
