@@ -78,6 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"hrnas: {error}. Check the path, its permissions and the space on its disk.", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        print(
+            f"hrnas: A process that reads data died ({str(error).strip().rstrip('.')}); most often memory has run out. "
+            "Free memory and go on with 'hrnas resume', or give fewer --workers to a new run.",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("hrnas: interrupted", file=sys.stderr)
         return 130

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from commands import tiny
-from commands.faults import OFTEN, Fault, watched
+from commands.faults import OFTEN, Fault, run_elsewhere, watched
 from commands.test_resume import assert_same_run
 from commands.tiny import hrnas
 from hrnas.commands.run_directory import read_config
@@ -65,6 +65,22 @@ def test_a_second_sigint_stops_at_once_wherever_it_comes(reference: Path, data: 
     assert_same_run(run, reference)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("operation", ["mkdir /run$", "rename /.config.yaml", "rename /.report-"])
+def test_a_signal_outside_the_loop_is_answered_at_once(operation: str, number: int, data: Path, tmp_path: Path) -> None:
+    fault = Fault(operation, lambda path: os.kill(os.getpid(), number))
+    fault.arm()
+
+    def search() -> None:
+        with watched(fault):
+            outcome = tiny.search(data, tmp_path / "run", steps=1)
+        assert outcome.err == "hrnas: interrupted\n"
+        sys.exit(outcome.code)
+
+    assert run_elsewhere(search) == 130
+    assert not list(tmp_path.rglob(".*")), "what was half written stayed"
+
+
 def test_signals_have_their_old_meaning_afterwards(data: Path, tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert tiny.search(data, tmp_path / "run", steps=1).code == 0
@@ -115,14 +131,22 @@ def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("number", "seconds"), [(signal.SIGTERM, 0.15), (signal.SIGINT, 0.4), (signal.SIGTERM, 1.0)])
+def answers(process: subprocess.Popen[str], number: int) -> bool:
+    """True as soon as the process has a handler for a signal."""
+    (caught,) = (line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if "SigCgt" in line)
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.4, 1.5])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_the_start_ends_at_once(number: int, seconds: float, tmp_path: Path) -> None:
-    """While modules load and the data set is opened: no traceback, and nothing half made."""
+    """While modules load: no traceback, and nothing half made."""
     with search_of_its_own(tiny.toycity(tmp_path), tmp_path / "run") as process:
+        wait_for(lambda: answers(process, signal.SIGTERM), process)
         time.sleep(seconds)
         os.killpg(process.pid, number)
         _, err = process.communicate(timeout=30)
-    assert process.returncode in (130, -number), "the latter before Python has set anything"
+    assert process.returncode == 130
     assert err in ("", "hrnas: interrupted\n")
     assert not (tmp_path / "run").exists()
 
@@ -141,6 +165,21 @@ def test_a_hasty_user_leaves_no_process_and_a_run_that_goes_on(tmp_path: Path) -
     assert read_config(run)[0] == "search"
     for path in list_checkpoints(run / "checkpoints"):
         read_checkpoint(path)
+
+
+def test_the_death_of_a_worker_is_one_line(tmp_path: Path) -> None:
+    """What the kernel kills when memory runs out may be the process that reads."""
+    data, run = tiny.toycity(tmp_path), tmp_path / "run"
+    with search_of_its_own(data, run) as process:
+        wait_for(lambda: (run / "metrics.jsonl").exists(), process)
+        (worker,) = {*processes_of(process.pid)} - {process.pid}
+        os.kill(worker, signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert err.count("\n") == 1, err
+    assert err.startswith(f"hrnas: A process that reads data died (DataLoader worker (pid {worker})") or "pid(s)" in err
+    assert "memory" in err
+    assert read_config(run)[0] == "search"
 
 
 def test_workers_end_when_the_main_process_is_killed(tmp_path: Path) -> None:
