@@ -1,7 +1,23 @@
-"""`python -m hrnas` is the command line."""
+"""`python -m hrnas`, and `hrnas`, are the command line."""
 
+import os
+import signal
 import sys
+from types import FrameType
 
-from hrnas.cli import main
 
-sys.exit(main())
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End at once, without a word: before a verb begins there is nothing to clean up, and after it nothing to say.
+
+    An exception amid the code of modules that load, or of an interpreter that ends, would come out as a traceback.
+    """
+    os._exit(130)
+
+
+for _number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(_number, _leave)
+
+from hrnas.cli import main  # noqa: E402 - loading it takes a while
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,6 +18,7 @@ from typing import Any, Final
 import rich
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from hrnas.commands.interruption import interruptible
 from hrnas.engine.records import to_plain
 from hrnas.errors import HrnasError, InputError, did_you_mean
 from hrnas.version import VERSION
@@ -77,6 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"hrnas: {error}. Check the path, its permissions and the space on its disk.", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        print(
+            f"hrnas: A process that reads data died ({str(error).strip().rstrip('.')}); most often memory has run out. "
+            "Free memory and go on with 'hrnas resume', or give fewer --workers to a new run.",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("hrnas: interrupted", file=sys.stderr)
         return 130
@@ -96,9 +106,10 @@ def run_verb(name: str, words: Sequence[str]) -> Mapping[str, Any]:
     module = importlib.import_module(f"hrnas.commands.{name}")
     kind = getattr(module, f"{name.capitalize()}Options")
     options = parse_options(name, VERBS[name], kind, words)
-    result: Mapping[str, Any] = getattr(module, name)(options)
-    if name in ("search", "train", "resume"):
-        _close_run(result)
+    with interruptible():
+        result: Mapping[str, Any] = getattr(module, name)(options)
+        if name in ("search", "train", "resume"):
+            _close_run(result)
     return result
 
 
@@ -151,7 +162,9 @@ def parse_options(name: str, verb: Verb, kind: type[Any], words: Sequence[str]) 
 def _parser(name: str, verb: Verb, kind: type[Any]) -> ArgumentParser:
     from hrnas.commands import resolved  # noqa: F401 - makes InputSize known to the parser
 
-    parser = ArgumentParser(prog=f"hrnas {name}", description=(kind.__doc__ or "").split("\n")[0], exit_on_error=False)
+    summary = (kind.__doc__ or "").split("\n")[0]
+    # Abbreviated options would change their meaning when an option is added.
+    parser = ArgumentParser(prog=f"hrnas {name}", description=summary, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a config.yaml, of a run or your own")
     if verb.recipes:
         parser.add_argument("--recipe", type=str | None, default=None, help="defaults: a recipe's name or a YAML file")
@@ -189,7 +202,7 @@ def _plain_error(parser: ArgumentParser, name: str, words: Sequence[str], text: 
     remedy = f"'hrnas {name} --help' shows all."
     for word in words:
         option = word.split("=")[0]
-        if option.startswith("--") and not any(other.startswith(option) for other in known):
+        if option.startswith("--") and option not in known:
             near = get_close_matches(option, known, n=1)
             question = f"Did you mean '{near[0]}'? " if near else ""
             return f"Unknown option '{option}' of hrnas {name}. {question}{remedy}"
@@ -253,7 +266,14 @@ def _close_run(result: Mapping[str, Any]) -> None:
     for table in result_tables(read_run(run)):
         rich.print(table)
     console = rich.get_console()
-    for line in (f"Network: {run / 'best'}", f"Report:  {write_report(run)}"):
+    try:
+        report = write_report(run)
+    except OSError as error:
+        raise InputError(
+            f"{run} is finished, but its report.html could not be written ({error}). Free disk space and give "
+            f"'hrnas report {run}'."
+        ) from None
+    for line in (f"Network: {run / 'best'}", f"Report:  {report}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 HrnasError                 exit code 2
 ├── InputError             bad data, option, file or run directory (also a ValueError)
 │   └── CheckpointError    a checkpoint or weights file that cannot be used
+│       └── DamagedError   a checkpoint that is not as it was written
 ├── BudgetError            exit code 3: the budget cannot be met; carries the reachable range
 ├── NonFiniteError         exit code 1: a loss term became nan or infinite
 └── Interrupted            exit code 130: stopped by SIGINT or SIGTERM after writing a checkpoint
@@ -25,6 +26,14 @@ class InputError(HrnasError, ValueError):
 
 class CheckpointError(InputError):
     """A checkpoint or weights file is corrupt, foreign or belongs to another architecture."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint lacks a file or has one that is not what was written. fact: which, without the remedy."""
+
+    def __init__(self, fact: str) -> None:
+        super().__init__(f"{fact} Remove this checkpoint to use the one before it.")
+        self.fact = fact
 
 
 class BudgetError(HrnasError, ValueError):

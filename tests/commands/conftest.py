@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from commands import tiny
+from commands.faults import OFTEN
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,15 @@ def search_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished search; not to be changed."""
     run = tmp_path_factory.mktemp("runs") / "search"
     outcome = tiny.search(data, run)
+    assert outcome.code == 0, outcome.err
+    return run
+
+
+@pytest.fixture(scope="session")
+def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished search with the options that the faults are made for; not to be changed."""
+    run = tmp_path_factory.mktemp("runs") / "reference"
+    outcome = tiny.search(data, run, **OFTEN)
     assert outcome.code == 0, outcome.err
     return run
 

@@ -130,6 +130,22 @@ def test_check_names_the_problem_and_fails(
     assert_refused(hrnas("check", data, "--sheet", "none"), *words)
 
 
+def test_check_says_every_problem_once(tmp_path: Path) -> None:
+    data = tiny.pictures(tmp_path / "data")
+    outcome = hrnas("check", data, "--sheet", "none")
+    assert outcome.code == 0, outcome.err
+    truncated_image(tmp_path / "data")
+    outcome = hrnas("check", data, "--sheet", "none")
+    assert_refused(outcome, "has a problem that would stop a search:")
+    assert (outcome.out + outcome.err).count("5.jpg") == 1
+    label_out_of_range_in_validation(tmp_path / "data")
+    outcome = hrnas("check", data, "--sheet", "none")
+    assert_refused(outcome, "has 2 problems that would stop a search; the last:")
+    for word in ("5.jpg", "9 (768 pixels)"):
+        assert (outcome.out + outcome.err).count(word) == 1
+    assert outcome.out.count("problem ") == 1
+
+
 def test_a_short_run_is_not_held_up_by_files_it_will_not_read(tmp_path: Path) -> None:
     data = tiny.pictures(tmp_path / "data")
     shown = set(epoch_order(6, 0, 0)[:2])
@@ -161,6 +177,9 @@ def test_bad_data_found_by_evaluate_leaves_the_run_alone(tmp_path: Path) -> None
     [
         (("--stesp", "3"), ("Unknown option '--stesp'", "Did you mean '--steps'?")),
         (("--batch-sizes", "3"), ("Did you mean '--batch_size'?",)),
+        (("--step", "3"), ("Unknown option '--step'", "Did you mean '--steps'?")),
+        (("--checkp=3",), ("Unknown option '--checkp'", "Did you mean '--checkpoints'?")),
+        (("--optimizer.warm", "0.2"), ("Unknown option '--optimizer.warm'", "Did you mean '--optimizer.warmup'?")),
         (("--optimizer.learningrate", "3"), ("Did you mean '--optimizer.learning_rate'?",)),
         (("--steps", "many"), ("'steps'", "int", "many")),
         (("--steps", "2.5"), ("'steps'", "int", "2.5")),

@@ -8,6 +8,7 @@ import pytest
 
 from commands import tiny
 from commands.tiny import hrnas
+from hrnas.commands.resume import last_checkpoint
 
 
 class Killed(BaseException):
@@ -180,12 +181,38 @@ def assert_refused_and_unchanged(run: Path, *words: str) -> None:
     assert tiny.snapshot(run) == before
 
 
+def assert_goes_on_without(run: Path, reference: Path, *words: str) -> None:
+    """Resume; the damaged checkpoint of step 12 must be named and kept, and the end be that of the reference."""
+    outcome = hrnas("resume", run)
+    assert outcome.code == 0, outcome.err
+    said = outcome.out.splitlines()[0]
+    for word in ("step-00000012", *words, "It is kept as damaged-step-00000012; going on from step 10."):
+        assert word in said
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {
+        "damaged-step-00000012",
+        "step-00000015",
+        "step-00000020",
+    }
+    assert_same_run(run, reference)
+
+
 @pytest.mark.parametrize(
-    "file",
-    ["model.safetensors", "averages.safetensors", "optimizer.safetensors", "extra.safetensors", "architecture.json"],
+    ("file", "damage"),
+    [
+        ("model.safetensors", "truncated"),
+        ("model.safetensors", "flipped"),
+        ("model.safetensors", "missing"),
+        ("averages.safetensors", "truncated"),
+        ("optimizer.safetensors", "flipped"),
+        ("extra.safetensors", "missing"),
+        ("architecture.json", "flipped"),
+        ("state.json", "truncated"),
+        ("state.json", "missing"),
+    ],
 )
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
-def test_a_damaged_checkpoint_is_refused(file: str, damage: str, stopped_run: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
+    file: str, damage: str, stopped_run: Path, search_run: Path, tmp_path: Path
+) -> None:
     run, path = damaged(stopped_run, tmp_path, file)
     content = bytearray(path.read_bytes())
     if damage == "missing":
@@ -195,11 +222,13 @@ def test_a_damaged_checkpoint_is_refused(file: str, damage: str, stopped_run: Pa
     else:
         content[len(content) // 2] ^= 0x10
         path.write_bytes(content)
-    assert_refused_and_unchanged(run, file, "Remove this checkpoint to use the one before it")
+    kept = tiny.snapshot(path.parent)
+    assert_goes_on_without(run, search_run, file)
+    assert tiny.snapshot(run / "checkpoints" / "damaged-step-00000012") == kept
 
 
 @pytest.mark.parametrize("position", range(0, 100, 7))
-def test_a_byte_flipped_in_the_state_of_a_checkpoint_is_refused(
+def test_a_byte_flipped_in_the_state_of_a_checkpoint_is_never_used(
     position: int, stopped_run: Path, tmp_path: Path
 ) -> None:
     run, path = damaged(stopped_run, tmp_path, "state.json")
@@ -209,7 +238,22 @@ def test_a_byte_flipped_in_the_state_of_a_checkpoint_is_refused(
         index += 1
     content[index] ^= 0x04
     path.write_bytes(content)
-    assert_refused_and_unchanged(run, "Remove this checkpoint")
+    found = last_checkpoint(run, "search")
+    assert found is not None
+    assert found.state["step"] == 10
+    assert (run / "checkpoints" / "damaged-step-00000012").is_dir()
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew_by_itself(
+    stopped_run: Path, search_run: Path, tmp_path: Path
+) -> None:
+    run, path = damaged(stopped_run, tmp_path, "model.safetensors")
+    path.write_bytes(b"")
+    (run / "checkpoints" / "step-00000010" / "state.json").unlink()
+    assert_refused_and_unchanged(run, "No checkpoint", "is whole", "model.safetensors", "to begin the run anew")
+    shutil.rmtree(run / "checkpoints")
+    resume(run)
+    assert_same_run(run, search_run)
 
 
 def test_without_the_damaged_checkpoint_the_one_before_it_serves(

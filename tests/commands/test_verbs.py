@@ -238,6 +238,27 @@ def test_predict_draws_samples_of_a_split_beside_their_truth(search_run: Path, t
             assert labels.max() < 10
 
 
+def test_predict_replaces_earlier_predictions_of_the_split_alone(search_run: Path, tmp_path: Path) -> None:
+    run = copy(search_run, tmp_path)
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(photo)
+    for words in ((photo,), ("--limit", "3"), ("--split", "test", "--limit", "1"), ("--limit", "1")):
+        assert hrnas("predict", run, *words).code == 0
+    assert sorted(tiny.snapshot(run / "predictions")) == [
+        "images/photo.labels.png",
+        "images/photo.png",
+        "test/test-00000.labels.png",
+        "test/test-00000.png",
+        "validation/validation-00000.labels.png",
+        "validation/validation-00000.png",
+    ]
+    own = tmp_path / "validation"  # as the user may have named a folder of other pictures
+    own.mkdir()
+    shutil.copy(photo, own)
+    assert hrnas("predict", run, "--limit", "1", "--out", tmp_path).code == 0
+    assert (own / "photo.png").is_file()
+
+
 def test_predict_takes_files_and_folders_of_any_size(search_run: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,14 @@ from torch import Tensor, nn
 from hrnas.arch.space import SearchSpace
 from hrnas.engine import checkpoint as module
 from hrnas.engine.averages import Averages
-from hrnas.engine.checkpoint import checkpoint_name, list_checkpoints, read_checkpoint, restore, save_checkpoint
+from hrnas.engine.checkpoint import (
+    checkpoint_name,
+    clear_killed_saves,
+    list_checkpoints,
+    read_checkpoint,
+    restore,
+    save_checkpoint,
+)
 from hrnas.engine.optimization import OptimizerOptions, make_optimizer
 from hrnas.engine.training import TrainState, train_step
 from hrnas.errors import CheckpointError, InputError
@@ -135,6 +144,86 @@ def test_the_last_few_are_kept(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, state, keep_last=1)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000004"]
     assert list_checkpoints(tmp_path / "none") == []
+
+
+def test_an_old_one_that_cannot_be_removed_goes_with_the_next(tmp_path: Path) -> None:
+    state = state_of(tiny_network(0))
+    for _ in range(2):
+        train(state, 1)
+        save_checkpoint(tmp_path, state, keep_last=2)
+    train(state, 1)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        rename = Path.rename
+        monkeypatch.setattr(Path, "rename", lambda path, to: refuse() if path.name[0] == "s" else rename(path, to))
+        path = save_checkpoint(tmp_path, state, keep_last=1)
+    assert list_checkpoints(tmp_path)[-1] == path
+    assert len(list_checkpoints(tmp_path)) == 3
+    train(state, 1)
+    save_checkpoint(tmp_path, state, keep_last=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
+
+
+def test_a_checkpoint_that_was_being_replaced_comes_back(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    files = {file.name: file.read_bytes() for file in path.iterdir()}
+    path.rename(tmp_path / f".{path.name}.replaced")
+    shutil.copytree(tmp_path / f".{path.name}.replaced", tmp_path / f".{path.name}.123")
+    assert list_checkpoints(tmp_path) == []
+    clear_killed_saves(tmp_path)
+    assert list_checkpoints(tmp_path) == [path]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == files
+
+
+def test_an_interrupt_between_the_renames_leaves_the_one_before(tmp_path: Path) -> None:
+    """A second Ctrl-C raises wherever it comes, and what is cleaned up then must not be the only copy."""
+    state = state_of(tiny_network(0))
+    train(state, 1)
+    path = save_checkpoint(tmp_path, state, extra={"old": 1})
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        rename = Path.rename
+
+        def interrupt(path: Path, to: Path) -> Path:
+            if str(os.getpid()) in path.name:
+                raise KeyboardInterrupt
+            return rename(path, to)
+
+        monkeypatch.setattr(Path, "rename", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(tmp_path, state)
+    assert [folder.name for folder in tmp_path.iterdir()] == [path.name]
+    assert read_checkpoint(path).state["extra"] == {"old": 1}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_all_is_on_the_disk_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut would leave: a name must not be there before what it names."""
+    events: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def note_sync(handle: int) -> None:
+        events.append(f"sync {os.readlink(f'/proc/self/fd/{handle}')}")
+        fsync(handle)
+
+    def note_rename(path: Path, to: Path) -> None:
+        events.append(f"rename {path}")
+        rename(path, to)
+
+    state = state_of(tiny_network(0))
+    train(state, 1)
+    save_checkpoint(tmp_path / "checkpoints", state, keep_last=1)
+    train(state, 1)
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    save_checkpoint(tmp_path / "checkpoints", state, keep_last=1)
+    folder = tmp_path / "checkpoints" / f".step-00000002.{os.getpid()}"
+    files = ("architecture.json", "model.safetensors", "averages.safetensors", "optimizer.safetensors",
+             "extra.safetensors", f".state.json.{os.getpid()}.partial")  # fmt: skip
+    appears = events.index(f"rename {folder}")
+    assert {f"sync {folder / name}" for name in files} | {f"sync {folder}"} == set(events[:appears])
+    assert events[appears - 1] == f"sync {folder}", "the names within come last"
+    assert events[appears + 1] == f"sync {tmp_path / 'checkpoints'}"
+    assert events.index(f"rename {tmp_path / 'checkpoints' / 'step-00000001'}") > appears + 1
 
 
 def refuse(*_: Any, **__: Any) -> None:

@@ -52,15 +52,17 @@ def check(options: CheckOptions) -> dict[str, Any]:
     console = rich.get_console()
     for line in examination.warnings:
         console.print(f"[yellow]warning[/] {escape(line)}", highlight=False, soft_wrap=True)
-    for line in examination.problems:
+    for line in examination.problems[:-1]:  # the last ends the command, as its error
         console.print(f"[red]problem[/] {escape(line)}", highlight=False, soft_wrap=True)
     console.print(f"Contact sheet: {sheet}" if sheet else "No contact sheet was written.", markup=False, soft_wrap=True)
     if examination.problems:
         count = len(examination.problems)
-        raise InputError(
-            f"{options.data} has {count} problem{'s' * (count > 1)} that would stop a search; the first: "
-            f"{examination.problems[0]}"
+        which = (
+            "a problem that would stop a search"
+            if count == 1
+            else f"{count} problems that would stop a search; the last"
         )
+        raise InputError(f"{options.data} has {which}: {examination.problems[-1]}")
     return {
         "verb": "check",
         "data": options.data,

@@ -1,8 +1,26 @@
 """SIGINT and SIGTERM as a wish the loop grants between two steps, so that nothing is half done."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within its block SIGINT and SIGTERM raise KeyboardInterrupt: what has no loop of steps ends at once."""
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, signal.default_int_handler)
+    except ValueError:  # not the main thread: whoever runs us there handles signals
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Interruption:

@@ -50,7 +50,8 @@ class PredictOptions:
 def predict(options: PredictOptions) -> dict[str, Any]:
     """Predict and draw; return the files written: NAME.png, a picture, and NAME.labels.png, the prediction as indices.
 
-    Raises InputError for a run or an image that cannot be read, before anything is written.
+    Earlier predictions of the same split go from the run, those of other images stay. Raises InputError for a run or an
+    image that cannot be read, before anything is written.
     """
     run = Path(options.run)
     split = None if options.images else find_split(options.split)
@@ -71,6 +72,10 @@ def predict(options: PredictOptions) -> dict[str, Any]:
         Image.fromarray(prediction).save(labels)
         files.append({"name": name, "picture": str(picture), "labels": str(labels)})
         rich.get_console().print(f"Picture: {picture}", markup=False, highlight=False, soft_wrap=True)
+    if split is not None and options.out is None:
+        written = {Path(path) for entry in files for path in (entry["picture"], entry["labels"])}
+        for earlier in {*folder.glob("*.png")} - written:
+            earlier.unlink()
     return {"verb": "predict", "run": options.run, "files": files}
 
 

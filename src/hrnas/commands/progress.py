@@ -1,17 +1,56 @@
 """Live progress of a loop: a line that renews itself on a terminal, now and then a line elsewhere."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 import rich
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 
 from hrnas.arch.budget import LIMITED, Target, format_count
 from hrnas.costing.analytic import Cost
 
 _SECONDS_BETWEEN_LINES = 20.0
+_SECONDS_WITHOUT_A_WORD = 1.5
+
+
+@contextmanager
+def counted_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that shows how many of `total` are done; what takes a moment only shows nothing.
+
+    A bar on a terminal; elsewhere one line at the start and one at the end.
+    """
+    console = rich.get_console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task(what, total=total)
+    started, is_shown = time.monotonic(), False
+
+    def show(done: int) -> None:
+        nonlocal is_shown
+        bar.update(task, completed=done)
+        if not is_shown and time.monotonic() - started > _SECONDS_WITHOUT_A_WORD and done < total:
+            is_shown = True
+            bar.start()
+            if not console.is_terminal:
+                console.print(f"{what}: {done} of {total}", highlight=False, soft_wrap=True)
+
+    try:
+        yield show
+        if is_shown and not console.is_terminal:
+            console.print(f"{what}: {total} of {total}", highlight=False, soft_wrap=True)
+    finally:
+        bar.stop()
 
 
 class LoopProgress:

@@ -9,7 +9,7 @@ from typing import Any
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.file import fingerprint, to_data, to_json
 from hrnas.commands.options import TrainingOptions
-from hrnas.commands.run_directory import save_network
+from hrnas.commands.run_directory import save_network, writing
 from hrnas.commands.session import Session
 from hrnas.costing.analytic import Cost, cost
 from hrnas.engine.evaluation import averaged_network
@@ -20,7 +20,10 @@ from hrnas.searching.plan import Plan
 
 @dataclass
 class Recorder:
-    """Writes the files of one run. best: the highest validation metric of a network of final shape so far."""
+    """Writes the files of one run. best: the highest validation metric of a network of final shape so far.
+
+    Its methods raise InputError when the disk refuses; what was written before is whole.
+    """
 
     run: Path
     session: Session
@@ -29,21 +32,23 @@ class Recorder:
 
     def begin(self, architecture: Architecture, *, reason: str, units: int, budget: str | None = None) -> None:
         """Write the network the run starts from, in place of whatever an earlier start has left."""
-        for name in ("metrics.jsonl", "architectures.jsonl"):
-            (self.run / name).unlink(missing_ok=True)
+        with writing(self.run):
+            for name in ("metrics.jsonl", "architectures.jsonl"):
+                (self.run / name).unlink(missing_ok=True)
         self._architecture_line(0, architecture, reason=reason, units=units, budget=budget)
 
     def resume(self, step: int, architecture: Architecture, best: float | None) -> None:
         """Drop what was written after the checkpoint the run goes on from."""
-        write_text(self.run / "architecture.json", to_json(architecture))
         self.best = best
-        for name in ("metrics.jsonl", "architectures.jsonl"):
-            keep_lines_until(self.run / name, step)
+        with writing(self.run):
+            write_text(self.run / "architecture.json", to_json(architecture))
+            for name in ("metrics.jsonl", "architectures.jsonl"):
+                keep_lines_until(self.run / name, step)
 
     def train_line(self, state: TrainState, *, loss: float, rate: float, price: Cost, **search: float | None) -> None:
         """Append a training line; search: penalty, penalty_weight, gain, what the curve plans, units of a search."""
-        append_line(
-            self.run / "metrics.jsonl",
+        self._append(
+            "metrics.jsonl",
             {
                 "kind": "train",
                 "step": state.step,
@@ -82,8 +87,8 @@ class Recorder:
         price = cost(architecture, session.input_size)
         metric = session.task.metric
         score = float(figures[metric])
-        append_line(
-            self.run / "metrics.jsonl",
+        self._append(
+            "metrics.jsonl",
             {
                 "kind": "evaluation",
                 "step": state.step,
@@ -95,14 +100,20 @@ class Recorder:
         )
         if has_final_shape and (self.best is None or score >= self.best):
             self.best = None if math.isnan(score) else score  # nan: no labelled pixel
-            save_network(self.run / "best", network)
-            write_evaluation(self.run, figures, network.architecture, session, step=state.step)
+            with writing(self.run):
+                save_network(self.run / "best", network)
+                write_evaluation(self.run, figures, network.architecture, session, step=state.step)
         return score
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Write result.json and return it."""
-        write_json(self.run / "result.json", result)
+        with writing(self.run):
+            write_json(self.run / "result.json", result)
         return result
+
+    def _append(self, name: str, line: dict[str, Any]) -> None:
+        with writing(self.run):
+            append_line(self.run / name, line)
 
     def _architecture_line(
         self,
@@ -116,8 +127,8 @@ class Recorder:
         change: float | None = None,
     ) -> None:
         price = cost(architecture, self.session.input_size)
-        append_line(
-            self.run / "architectures.jsonl",
+        self._append(
+            "architectures.jsonl",
             {
                 "step": step,
                 "reason": reason,
@@ -131,7 +142,8 @@ class Recorder:
                 "architecture": to_data(architecture),
             },
         )
-        write_text(self.run / "architecture.json", to_json(architecture))
+        with writing(self.run):
+            write_text(self.run / "architecture.json", to_json(architecture))
 
 
 def write_evaluation(

@@ -1,7 +1,6 @@
 """What a verb needs around a network: the data set opened, the task, the device; and evaluation with them."""
 
 import math
-from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from hrnas.arch.architecture import Architecture
 from hrnas.commands.options import InputSize, TrainingOptions
+from hrnas.commands.progress import counted_progress
 from hrnas.data.description import DataDescription, Split, parse_description, read_description
 from hrnas.data.loading import Batch, epoch_order, evaluation_batches, train_batches
 from hrnas.data.opening import SegmentationSet, open_split
@@ -80,9 +80,17 @@ class Session:
             return
         splits = [self.sets["train"], self.sets["validation"]]
         shown = epoch_order(len(splits[0]), seed, 0)[: steps * batch_size]
-        with ThreadPoolExecutor(max(1, self.workers)) as pool:  # Pillow decodes without Python's lock
-            for dataset, indices in zip(splits, (shown, range(len(splits[1]))), strict=True):
-                deque(pool.map(lambda index, dataset=dataset: dataset.read(int(index)) and None, indices), maxlen=0)
+        samples = [
+            (dataset, int(index))
+            for dataset, indices in zip(splits, (shown, range(len(splits[1]))), strict=True)
+            for index in indices
+        ]
+        with (
+            ThreadPoolExecutor(max(1, self.workers)) as pool,  # Pillow decodes without Python's lock
+            counted_progress("Reading the data set once", len(samples)) as show,
+        ):
+            for number, _ in enumerate(pool.map(lambda sample: sample[0].read(sample[1]) and None, samples), start=1):
+                show(number)
 
     @torch.no_grad()
     def evaluate(self, network: Network, split: Split, *, batch_size: int = 8) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 step-NNNNNNNN/  architecture.json  {model,averages,optimizer,extra}.safetensors  state.json
 Tensors and JSON only: loading one runs no code. state.json is written last and holds the digests of the others and
-of itself.
+of itself. All is on the disk before the rename, and the rename before an older checkpoint goes.
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,14 +22,15 @@ from torch import Tensor
 
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.file import fingerprint, read_architecture, to_json
-from hrnas.engine.records import to_plain, write_json
+from hrnas.engine.records import sync, to_plain, write_json
 from hrnas.engine.training import TrainState
-from hrnas.errors import CheckpointError, InputError
+from hrnas.errors import CheckpointError, DamagedError, InputError
 from hrnas.models.loading import load_weights
 
 FORMAT: Final = "hrnas-checkpoint"
 VERSION: Final = 1
 _TENSOR_FILES: Final = ("model", "averages", "optimizer", "extra")
+_REPLACED: Final = ".replaced"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +58,8 @@ def save_checkpoint(
     """
     final = folder / checkpoint_name(state.step)
     temporary = folder / f".{final.name}.{os.getpid()}"
-    replaced = folder / f"{temporary.name}.replaced"
-    for leftover in folder.glob(".step-*"):  # of saves that were killed
-        shutil.rmtree(leftover, ignore_errors=True)
+    replaced = folder / f".{final.name}{_REPLACED}"
+    clear_killed_saves(folder)
     extra = extra or {}
     tensors = {
         "model": dict(state.model.state_dict()),
@@ -83,45 +85,70 @@ def save_checkpoint(
             "extra": {name: value for name, value in extra.items() if not torch.is_tensor(value)},
             "sha256": {file.name: _digest(file) for file in sorted(temporary.iterdir())},
         }
+        for file in temporary.iterdir():
+            sync(file)
         write_json(temporary / "state.json", {**plain, "seal": _seal(plain)})
         if final.exists():
             final.rename(replaced)
         temporary.rename(final)
+        sync(folder)
+        sync(folder.parent)  # which may have `folder` as a new entry
     except (OSError, SafetensorError) as error:
-        if replaced.exists():
-            replaced.rename(final)
         raise InputError(
             f"The checkpoint of step {state.step} could not be written ({error}); older ones in {folder} are whole. "
             "Free disk space and resume."
         ) from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
+        clear_killed_saves(folder)
     for old in list_checkpoints(folder)[:-keep_last]:
-        shutil.rmtree(old, ignore_errors=True)
+        removed = old.with_name(f".{old.name}.removed")  # at once: what is half removed is no checkpoint
+        with suppress(OSError):  # the next save tries again
+            old.rename(removed)
+            shutil.rmtree(removed)
     return final
 
 
+def clear_killed_saves(folder: Path) -> None:
+    """Remove what saves that did not end have left in a folder; a checkpoint one was replacing comes back."""
+    for replaced in folder.glob(f".step-*{_REPLACED}"):
+        final = folder / replaced.name.removeprefix(".").removesuffix(_REPLACED)
+        if not final.exists():
+            replaced.rename(final)
+    for leftover in folder.glob(".step-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the complete checkpoints of a folder, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / "state.json").is_file())
+    """Return the checkpoints of a folder, oldest first; a save that was killed has left none."""
+    return sorted(path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name) and path.is_dir())
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint, so that it counts as none; return what it is called now."""
+    aside = path.with_name(f"damaged-{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)  # of an earlier time at the same step
+    path.rename(aside)
+    return aside
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Return a checkpoint. Raises CheckpointError when a file is missing, corrupt, or belongs to something else."""
+    """Return a checkpoint.
+
+    Raises DamagedError when a file is missing or not what was written, CheckpointError when it is of something else.
+    """
     remedy = "Remove this checkpoint to use the one before it."
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} holds no readable state.json ({error}). {remedy}") from None
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise DamagedError(f"{path} holds no readable state.json ({error}).") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT or state.get("version") != VERSION:
         raise CheckpointError(f"{path} is no checkpoint of this hrnas (format {FORMAT}, version {VERSION}). {remedy}")
     if state.get("seal") != _seal(state):
-        raise CheckpointError(f"{path / 'state.json'} is not what was written. {remedy}")
+        raise DamagedError(f"{path / 'state.json'} is not what was written.")
     for name, digest in state["sha256"].items():
         file = path / name
         if not file.is_file() or _digest(file) != digest:
-            raise CheckpointError(f"{file} is missing or not what was written. {remedy}")
+            raise DamagedError(f"{file} is missing or not what was written.")
     try:
         architecture = read_architecture(path / "architecture.json")
         tensors = {name: load_file(path / f"{name}.safetensors") for name in _TENSOR_FILES}
@@ -177,4 +204,5 @@ def _seal(state: dict[str, Any]) -> str:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
