@@ -2,8 +2,9 @@
 
 import pytest
 
+from hrnas.arch.budget import Target
 from hrnas.costing.analytic import Cost
-from hrnas.reporting.targets import Target, read_targets, share_of
+from hrnas.reporting.targets import read_targets, share_of
 
 WIDEST = Cost(macs=10_000_000_000, params=4_000_000)
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from hrnas.arch.budget import format_count
+from hrnas.arch.budget import Target, format_count
 from hrnas.reporting import svg
 from hrnas.reporting.curves import FOOT, LEFT, LOG_FROM_RATIO, PLOT_HEIGHT, RIGHT, TOP, WIDTH, steps_axis
 from hrnas.reporting.labels import Box, box_of, first_free
@@ -14,7 +14,6 @@ from hrnas.reporting.panel import Panel, finite, short_label
 from hrnas.reporting.record import RunRecord
 from hrnas.reporting.series import Axis, Point, linear_axis, log_axis
 from hrnas.reporting.tables import format_change
-from hrnas.reporting.targets import Target
 
 COSTS: Final = {"macs": "MACs", "params": "Parameters"}
 BETWEEN: Final = 42.0

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from hrnas.arch.budget import Target
 from hrnas.costing.analytic import Cost
 from hrnas.reporting.record import Cut, RunRecord, SetAside
-from hrnas.reporting.targets import Target, read_targets, share_of
+from hrnas.reporting.targets import read_targets, share_of
 
 OWN_FOLDER = "."
 """Folder of the smallest network: the run directory itself."""

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from hrnas.arch.architecture import Architecture
+from hrnas.arch.budget import Target
 from hrnas.costing.analytic import Cost, Size, cost
-from hrnas.reporting.targets import Target, read_targets
+from hrnas.reporting.targets import read_targets
 
 RGB = tuple[int, int, int]
 
