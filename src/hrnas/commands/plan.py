@@ -114,7 +114,7 @@ def _step_seconds(architecture: Architecture, options: PlanOptions, session: Ses
         times = []
         for _ in range(1 + _PROBE_STEPS):
             started = time.perf_counter()
-            train_step(state, images, targets, session.task.loss_terms, 1e-6)
+            train_step(state, images, targets, session.task, 1e-6)
             times.append(time.perf_counter() - started)
     return min(times[1:])
 

@@ -20,7 +20,10 @@ from hrnas.searching.plan import Plan
 
 @dataclass
 class Recorder:
-    """Writes the files of one run. best: the highest validation metric of a network of final shape so far."""
+    """Writes the files of one run; on other processes than rank zero, none.
+
+    best: the highest validation metric of a network of final shape so far.
+    """
 
     run: Path
     session: Session
@@ -29,19 +32,25 @@ class Recorder:
 
     def begin(self, architecture: Architecture, *, reason: str, units: int) -> None:
         """Write the network the run starts from, in place of whatever an earlier start has left."""
+        if not self._writes:
+            return
         for name in ("metrics.jsonl", "architectures.jsonl"):
             (self.run / name).unlink(missing_ok=True)
         self._architecture_line(0, architecture, reason=reason, units=units, removed=0)
 
     def resume(self, step: int, architecture: Architecture, best: float | None) -> None:
         """Drop what was written after the checkpoint the run goes on from."""
-        write_text(self.run / "architecture.json", to_json(architecture))
         self.best = best
+        if not self._writes:
+            return
+        write_text(self.run / "architecture.json", to_json(architecture))
         for name in ("metrics.jsonl", "architectures.jsonl"):
             keep_lines_until(self.run / name, step)
 
     def train_line(self, state: TrainState, *, loss: float, rate: float, macs: int, **search: float | None) -> None:
         """Append a training line; search: penalty, penalty_weight, planned_macs, units of a search."""
+        if not self._writes:
+            return
         append_line(
             self.run / "metrics.jsonl",
             {
@@ -57,12 +66,14 @@ class Recorder:
 
     def cut(self, step: int, plan: Plan, units: int) -> None:
         """Write what a cut has left."""
+        if not self._writes:
+            return
         self._architecture_line(step, plan.architecture, reason=plan.reason, units=units, removed=plan.removed)
 
     def validate(self, state: TrainState, *, has_final_shape: bool) -> float:
         """Evaluate the averaged weights on the validation split, record it, keep the network if it is the best yet.
 
-        Returns the task's metric.
+        Returns the task's metric, which is the same on all processes; all come here.
         """
         options, session = self.options, self.session
         calibration = session.calibration_images(
@@ -74,6 +85,11 @@ class Recorder:
         price = cost(architecture, session.input_size)
         metric = session.task.metric
         score = float(figures[metric])
+        is_best = has_final_shape and (self.best is None or score >= self.best)
+        if is_best:
+            self.best = None if math.isnan(score) else score  # nan: no labelled pixel
+        if not self._writes:
+            return score
         append_line(
             self.run / "metrics.jsonl",
             {
@@ -85,16 +101,20 @@ class Recorder:
                 "seconds": round(state.seconds, 2),
             },
         )
-        if has_final_shape and (self.best is None or score >= self.best):
-            self.best = None if math.isnan(score) else score  # nan: no labelled pixel
+        if is_best:
             save_network(self.run / "best", network)
             write_evaluation(self.run, figures, network.architecture, session, step=state.step)
         return score
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Write result.json and return it."""
-        write_json(self.run / "result.json", result)
+        if self._writes:
+            write_json(self.run / "result.json", result)
         return result
+
+    @property
+    def _writes(self) -> bool:
+        return self.session.processes.is_zero
 
     def _architecture_line(
         self, step: int, architecture: Architecture, *, reason: str, units: int, removed: int

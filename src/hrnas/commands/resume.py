@@ -1,18 +1,16 @@
 """hrnas resume: go on with a run that was stopped, as if it never had been."""
 
-import json
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hrnas.arch.file import fingerprint
+from hrnas.commands.beginning import last_checkpoint
 from hrnas.commands.resolved import options_from
 from hrnas.commands.run_directory import read_config
 from hrnas.commands.search import SearchOptions, search
 from hrnas.commands.train import TrainOptions, train
-from hrnas.engine.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
-from hrnas.errors import CheckpointError, InputError
+from hrnas.engine.distributed import join_processes
+from hrnas.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +30,12 @@ def resume(options: ResumeOptions) -> dict[str, Any]:
     CheckpointError when its last checkpoint is damaged.
     """
     run = Path(options.run)
-    verb, config = read_config(run)
-    if (run / "result.json").is_file():
-        raise InputError(f"{run} is finished. Look at it with 'hrnas show {run}', or start another with --run.")
-    found = list_checkpoints(run / "checkpoints")
-    checkpoint = read_checkpoint(found[-1]) if found else None
-    if checkpoint is not None:
-        _check_belongs(checkpoint, run, verb)
+    processes = join_processes()
+    with processes.sharing_errors():
+        verb, config = read_config(run)
+        if (run / "result.json").is_file():
+            raise InputError(f"{run} is finished. Look at it with 'hrnas show {run}', or start another with --run.")
+    checkpoint = last_checkpoint(run, verb, processes)
     if verb == "search":
         search_options = replace(options_from(SearchOptions, config), run=str(run))
         return search(search_options, checkpoint=checkpoint, is_resumed=True)
@@ -46,20 +43,3 @@ def resume(options: ResumeOptions) -> dict[str, Any]:
         train_options = replace(options_from(TrainOptions, config), run=str(run))
         return train(train_options, checkpoint=checkpoint, is_resumed=True)
     raise InputError(f"{run} was written by '{verb}', which cannot be resumed; search and train can.")
-
-
-def _check_belongs(checkpoint: Checkpoint, run: Path, verb: str) -> None:
-    """Raise CheckpointError unless the run had the checkpoint's architecture at the checkpoint's step."""
-    expected = None
-    # A last line half-written comes after every checkpoint; whatever else is wrong shows in the comparison.
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        for line in (run / "architectures.jsonl").read_text(encoding="utf-8").splitlines():
-            cut = json.loads(line)
-            if cut["step"] <= checkpoint.state["step"]:
-                expected = cut["fingerprint"]
-    is_search = "shrinker" in checkpoint.state["extra"]
-    if fingerprint(checkpoint.architecture) != expected or is_search != (verb == "search"):
-        raise CheckpointError(
-            f"{checkpoint.path} does not belong to {run}: architectures.jsonl has another network at step "
-            f"{checkpoint.state['step']}. Remove this checkpoint to use the one before it."
-        )

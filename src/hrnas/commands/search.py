@@ -10,12 +10,12 @@ import torch
 
 from hrnas.arch.budget import format_count, parse_budget
 from hrnas.arch.presets import search_space
+from hrnas.commands.beginning import begin_run
 from hrnas.commands.interruption import Interruption
 from hrnas.commands.options import TrainingOptions
 from hrnas.commands.progress import LoopProgress
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
-from hrnas.commands.run_directory import check_free, create_run
 from hrnas.commands.session import open_training_session, sized_run_name
 from hrnas.costing.analytic import Cost, cost
 from hrnas.data.transforms import normalize
@@ -57,18 +57,16 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     anything is written; Interrupted after SIGINT or SIGTERM, with a checkpoint written.
     """
     session = open_training_session(options.data, options)
-    task, input_size = session.task, session.input_size
+    task, input_size, processes = session.task, session.input_size, session.processes
     supernet = search_space(options.space, options.transformers).supernet(task.num_outputs)
     smallest, widest = macs_range(supernet, input_size)
     budget_macs = parse_budget(options.budget).resolve(smallest.macs, widest.macs)
     run = Path(options.run) if options.run else sized_run_name(session.description, options.budget)
     check_reachable(supernet, input_size, budget_macs)
-    session.check_batch(supernet, options.batch_size)
+    session.check_batch(supernet, options)
     if not is_resumed:
-        check_free(run, overwrite=options.overwrite)
-        session.read_samples(steps=options.steps, batch_size=options.batch_size, seed=options.seed)
         config = resolved_config(options, data=session.description.to_dict(), input_size=input_size)
-        create_run(run, verb="search", config=config, overwrite=options.overwrite)
+        checkpoint, is_resumed = begin_run(run, "search", config, options, session)
 
     torch.manual_seed(options.seed)
     model = Network(supernet if checkpoint is None else checkpoint.architecture)
@@ -84,7 +82,14 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         scaled=factors(model, unit_groups(model.architecture, input_size)),
         scale=factor_scale(options.shrink, shrinking_rates),
     )
-    state = TrainState(model=model, optimizer=optimizer, averages=Averages(model, options.batch_size))
+    state = TrainState(
+        model=model,
+        optimizer=optimizer,
+        averages=Averages(model, options.batch_size),
+        processes=processes,
+        sync_norm=options.sync_norm,
+        seed=options.seed,
+    )
     shrinker = Shrinker(
         model,
         optimizer,
@@ -93,6 +98,7 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         steps=options.steps,
         options=options.shrink,
         averages=state.averages.tensors,
+        agree=processes.agree,
     )
     recorder = Recorder(run=run, session=session, options=options)
     if checkpoint is None:
@@ -106,7 +112,9 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         shrinker_state = shrinker.state_dict()
         moving_average = shrinker_state.pop("moving_average")
         extra = {"shrinker": shrinker_state, "moving_average": moving_average, "best": recorder.best}
-        save_checkpoint(run / "checkpoints", state, extra=extra, keep_last=options.keep_checkpoints)
+        with processes.sharing_errors():
+            if processes.is_zero:
+                save_checkpoint(run / "checkpoints", state, extra=extra, keep_last=options.keep_checkpoints)
 
     batches = session.train_batches(
         batch_size=options.batch_size,
@@ -117,19 +125,22 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     )
     rich.get_console().print(
         f"{run}: {options.space} ({format_count(widest.macs)} MACs at {input_size}) down to "
-        f"{format_count(budget_macs)} in {options.steps} steps of {options.batch_size}, on {session.device}",
+        f"{format_count(budget_macs)} in {options.steps} steps of {options.batch_size}, on {session.device}"
+        f"{f' in {processes.count} processes' if processes.count > 1 else ''}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
     progress = LoopProgress(verb="search", steps=options.steps, first_step=state.step, metric=task.metric)
-    with Interruption() as interruption, progress:
+    with processes.guard(f"Continue with 'hrnas resume {run}'."), Interruption() as interruption, progress:
         started = time.monotonic() - state.seconds
         for batch in batches:
             rate = learning_rate(options.optimizer, step=state.step, **schedule)
             images = normalize(batch.images.to(session.device))
-            loss = train_step(state, images, batch.targets.to(session.device), task.loss_terms, rate)
+            targets = batch.targets.to(session.device)
+            loss = train_step(state, images, targets, task, rate, accumulate=options.accumulate)
             if shrinker.step():
+                state.wrap()
                 assert shrinker.last_plan is not None
                 recorder.cut(state.step, shrinker.last_plan, shrinker.num_units)
                 progress.note(f"step {state.step}: {shrinker.last_plan}")
@@ -152,9 +163,10 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
             if state.step in options.evaluation_steps or state.step == curve.start_step:
                 progress.score(state.step, recorder.validate(state, has_final_shape=shrinker.is_finished))
                 state.seconds = time.monotonic() - started
-            if state.step in options.checkpoint_steps or interruption.is_wanted:
+            is_stopping = processes.any(interruption.is_wanted)
+            if state.step in options.checkpoint_steps or is_stopping:
                 save()
-            if interruption.is_wanted and state.step < options.steps:
+            if is_stopping and state.step < options.steps:
                 raise Interrupted(f"Stopped after step {state.step}; continue with 'hrnas resume {run}'.")
 
     found = cost(shrinker.architecture, input_size)

@@ -5,12 +5,12 @@
         loss.backward()
         optimizer.step()
         if shrinker.step():       # True when the network changed its shape
-            model = DistributedDataParallel(network)   # whatever holds on to parameters is made anew
+            replica = DistributedDataParallel(model)   # whatever holds on to parameters is made anew
 
 U number of units.
 """
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +37,7 @@ class Shrinker:
     input_size: (H, W) of an image; all costs are at this size.
     budget_macs: MACs of one image that the network shall have; met within (0.98, 1.00].
     steps: of the whole run. options: when and how hard to shrink. averages: averaged tensors by name, cut along; None
-    if there are none.
+    if there are none. agree: makes a tensor that of rank zero on all processes; every decision goes through it.
     last_plan: the latest cut; None before the first.
     Raises BudgetError when the budget is outside the model's range, InputError (from `step`) when the optimizer does
     not hold the model's parameters.
@@ -53,7 +53,9 @@ class Shrinker:
         steps: int,
         options: ShrinkOptions | None = None,
         averages: MutableMapping[str, Tensor] | None = None,
+        agree: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        self._agree = agree or (lambda tensor: tensor)
         self.model, self.optimizer, self.averages = model, optimizer, averages
         self.input_size, self.budget_macs = input_size, budget_macs
         self.options = options or ShrinkOptions()
@@ -153,7 +155,7 @@ class Shrinker:
 
     def _importance(self) -> Tensor:
         """Return the importance of every unit, float (U,), on the CPU: its factor times the size of its gradient."""
-        return (importance_factors(self._scales) * gradient_sizes(self._scales, self.optimizer)).cpu()
+        return self._agree((importance_factors(self._scales) * gradient_sizes(self._scales, self.optimizer)).cpu())
 
     def _learning_rate(self) -> float:
         """Return the learning rate of the group that holds the factors."""
@@ -168,7 +170,7 @@ class Shrinker:
         """Set the penalty weight for the steps until the next control."""
         factor = importance_factors(self._scales)
         importance = self._importance()
-        alive = (factor > self.options.threshold).cpu()
+        alive = self._agree((factor > self.options.threshold).cpu())
         macs_alive = self.macs - int(self._macs[~alive].sum())
         horizon = self.options.horizon * (self.curve.end_step - self.curve.start_step)
         horizon = max(1.0, min(horizon, self.curve.end_step - self.steps_done))
@@ -188,7 +190,7 @@ class Shrinker:
         """Cut dead units as far as the curve allows, if that is worth a cut."""
         factor = importance_factors(self._scales)
         threshold = self.options.threshold
-        dead = ((factor <= threshold) & (self._moving_average <= threshold)).cpu()
+        dead = self._agree(((factor <= threshold) & (self._moving_average <= threshold)).cpu())
         if not bool(dead.any()):
             return False
         floor = max(self.planned_macs, float(self.budget_macs))

@@ -1,0 +1,89 @@
+"""How a run begins: in an empty directory, or from its last checkpoint."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from hrnas.arch.file import fingerprint
+from hrnas.commands.options import TrainingOptions
+from hrnas.commands.run_directory import MARK, check_free, create_run
+from hrnas.commands.session import Session
+from hrnas.engine.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
+from hrnas.engine.distributed import Processes, launch
+from hrnas.errors import CheckpointError, InputError
+
+
+def begin_run(
+    run: Path, verb: str, config: Mapping[str, Any], options: TrainingOptions, session: Session
+) -> tuple[Checkpoint | None, bool]:
+    """Read the samples and make the run directory; where torchrun has restarted the run, find it again instead.
+
+    config: resolved. Returns the checkpoint to go on from, None to begin at the start, and whether the directory was
+    there. Raises InputError, on all processes, when the directory is another run's or a sample cannot be read.
+    """
+    processes = session.processes
+    if processes.agree(torch.tensor(_is_restart(run, config))):
+        return last_checkpoint(run, verb, processes), True
+    with processes.sharing_errors():
+        if processes.is_zero:
+            check_free(run, overwrite=options.overwrite)
+    with processes.sharing_errors():
+        session.read_samples(steps=options.steps, batch_size=options.batch_size, seed=options.seed)
+    with processes.sharing_errors():
+        if processes.is_zero:
+            create_run(run, verb=verb, config=config, overwrite=options.overwrite)
+    return None, False
+
+
+def last_checkpoint(run: Path, verb: str, processes: Processes) -> Checkpoint | None:
+    """Return the last checkpoint of a run, None where it has none; the same on all processes.
+
+    Raises CheckpointError when it is damaged, InputError when processes do not see the same.
+    """
+    checkpoint = None
+    with processes.sharing_errors():
+        if found := list_checkpoints(run / "checkpoints"):
+            checkpoint = read_checkpoint(found[-1])
+            _check_belongs(checkpoint, run, verb)
+    step = 0 if checkpoint is None else int(checkpoint.state["step"])
+    of_zero = int(processes.agree(torch.tensor(step)))
+    with processes.sharing_errors():
+        if step != of_zero:
+            raise InputError(
+                f"Process {processes.rank} finds the checkpoint of step {step} in {run}, rank zero that of {of_zero}. "
+                "Put the run on a disk that all machines share."
+            )
+    return checkpoint
+
+
+def _is_restart(run: Path, config: Mapping[str, Any]) -> bool:
+    """Return whether torchrun started this very run before, with this configuration."""
+    launched = launch()
+    if launched is None or launched[1] == 0:
+        return False
+    with suppress(OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        written = json.loads((run / "environment.json").read_text(encoding="utf-8"))["launch"]
+        return written == launched[0] and yaml.safe_load((run / MARK).read_text(encoding="utf-8")) == config
+    return False
+
+
+def _check_belongs(checkpoint: Checkpoint, run: Path, verb: str) -> None:
+    """Raise CheckpointError unless the run had the checkpoint's architecture at the checkpoint's step."""
+    expected = None
+    # A last line half-written comes after every checkpoint; whatever else is wrong shows in the comparison.
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        for line in (run / "architectures.jsonl").read_text(encoding="utf-8").splitlines():
+            cut = json.loads(line)
+            if cut["step"] <= checkpoint.state["step"]:
+                expected = cut["fingerprint"]
+    is_search = "shrinker" in checkpoint.state["extra"]
+    if fingerprint(checkpoint.architecture) != expected or is_search != (verb == "search"):
+        raise CheckpointError(
+            f"{checkpoint.path} does not belong to {run}: architectures.jsonl has another network at step "
+            f"{checkpoint.state['step']}. Remove this checkpoint to use the one before it."
+        )
