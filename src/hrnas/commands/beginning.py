@@ -27,7 +27,9 @@ def begin_run(
     there. Raises InputError, on all processes, when the directory is another run's or a sample cannot be read.
     """
     processes = session.processes
-    if processes.agree(torch.tensor(_is_restart(run, config))):
+    restarts = 0 if (launched := launch()) is None else launched[1]
+    # Of several machines only that on which a process died counts the restart.
+    if processes.any(restarts > 0) and processes.agree(torch.tensor(_is_begun(run, config))):
         return last_checkpoint(run, verb, processes), True
     with processes.sharing_errors():
         if processes.is_zero:
@@ -61,14 +63,14 @@ def last_checkpoint(run: Path, verb: str, processes: Processes) -> Checkpoint | 
     return checkpoint
 
 
-def _is_restart(run: Path, config: Mapping[str, Any]) -> bool:
-    """Return whether torchrun started this very run before, with this configuration."""
-    launched = launch()
-    if launched is None or launched[1] == 0:
+def _is_begun(run: Path, config: Mapping[str, Any]) -> bool:
+    """Return whether this launch of torchrun has begun this very run before, with this configuration."""
+    if (launched := launch()) is None:
         return False
     with suppress(OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         written = json.loads((run / "environment.json").read_text(encoding="utf-8"))["launch"]
-        return written == launched[0] and yaml.safe_load((run / MARK).read_text(encoding="utf-8")) == config
+        known = yaml.safe_load((run / MARK).read_text(encoding="utf-8"))
+        return bool(written == launched[0] and known == config)
     return False
 
 

@@ -8,6 +8,9 @@ its connections break.
 
 import atexit
 import os
+import re
+import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +22,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hrnas.errors import HrnasError, InputError, LostProcessError
@@ -136,7 +140,8 @@ class Processes:
             if self.count == 1 or not _is_of_communication(error):
                 raise
             atexit.unregister(_leave)  # it would wait for the others
-            reason = " ".join(str(error).rpartition("]: ")[2].split())[:200] or type(error).__name__
+            # Without the place in gloo's sources, and without its advice.
+            reason = re.sub(r"\[/\S+\] ?", "", " ".join(str(error).split())).partition(". ")[0][:200]
             raise LostProcessError(
                 f"Process {self.rank} of 0..{self.count - 1} lost another ({reason})", remedy
             ) from None
@@ -218,7 +223,8 @@ def join_processes(device: torch.device | None = None) -> Processes:
         return processes
     with processes.guard("All are needed; start them again."):
         if not dist.is_initialized():
-            dist.init_process_group("gloo", timeout=PATIENCE)
+            store = _meet(next(rendezvous("env://", timeout=PATIENCE))[0], rank, count)
+            dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=PATIENCE)
             atexit.register(_leave)
         if device is None:
             return processes
@@ -267,6 +273,41 @@ def check_shares(batch_size: int, count: int, accumulate: int) -> None:
             f"Batch size is {batch_size}, over all processes; it cannot be dealt out evenly to {what}. "
             f"Set batch_size to {f'{lower} or ' if lower else ''}{upper}."
         )
+
+
+def _meet(store: dist.Store, rank: int, count: int) -> dist.Store:
+    """Return the part of the store that belongs to these very processes, once all of them are here.
+
+    torchrun's store outlives a restart, and with it the addresses of the processes that are gone. How often a process
+    was restarted differs between machines, so no number that torchrun gives tells the attempts apart: rank zero
+    draws a name for this one, and greets everybody with it until everybody has it.
+    """
+    own = uuid.uuid4().hex
+    deadline = time.monotonic() + PATIENCE.total_seconds()
+    if rank == 0:
+        missing = set(range(1, count))
+        while missing:
+            for other in sorted(missing):
+                if store.check([f"hrnas/{own}/{other}"]):
+                    missing.remove(other)
+                elif store.check([f"hrnas/hello/{other}"]):
+                    store.set(f"hrnas/welcome/{other}", f"{store.get(f'hrnas/hello/{other}').decode()} {own}")
+            _wait(deadline, f"{len(missing)} of {count}")
+        return dist.PrefixStore(f"hrnas/{own}", store)
+    store.set(f"hrnas/hello/{rank}", own)
+    while True:
+        if store.check([f"hrnas/welcome/{rank}"]):
+            greeted, name = store.get(f"hrnas/welcome/{rank}").decode().split()
+            if greeted == own:  # and not the process of this rank before a restart
+                store.set(f"hrnas/{name}/{rank}", "here")
+                return dist.PrefixStore(f"hrnas/{name}", store)
+        _wait(deadline, "rank zero")
+
+
+def _wait(deadline: float, whom: str) -> None:
+    if time.monotonic() > deadline:
+        raise dist.DistError(f"no sign of {whom}")
+    time.sleep(0.02)
 
 
 def _leave() -> None:
