@@ -38,7 +38,7 @@ from hrnas.arch.architecture import Architecture  # noqa: E402
 from hrnas.arch.file import to_json  # noqa: E402
 from hrnas.arch.presets import search_space  # noqa: E402
 from hrnas.data.description import read_description  # noqa: E402
-from hrnas.searching.units import unit_groups, unit_macs  # noqa: E402
+from hrnas.searching.units import num_units, unit_groups  # noqa: E402
 from thinning import cut_in_order, uniform_at_budget  # noqa: E402
 
 METHODS = ("search", "uniform", "random", "magnitude", "magnitude-per-mac", "supernet")
@@ -125,8 +125,8 @@ def given_network(
     if method == "uniform":
         return uniform_at_budget(supernet, input_size, budget_macs)
     if method == "random":
-        num_units = len(unit_macs(unit_groups(supernet, input_size)))
-        order = torch.randperm(num_units, generator=torch.Generator().manual_seed(seed))
+        count = num_units(unit_groups(supernet, input_size))
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
         return cut_in_order(supernet, input_size, order, budget_macs).architecture
     return supernet
 

@@ -35,7 +35,7 @@ from hrnas.engine.training import TrainState, train_step  # noqa: E402
 from hrnas.models.network import Network  # noqa: E402
 from hrnas.searching.cut import apply_plan  # noqa: E402
 from hrnas.searching.plan import Plan  # noqa: E402
-from hrnas.searching.units import factors, importance_factors, unit_groups, unit_macs  # noqa: E402
+from hrnas.searching.units import factors, importance_factors, num_units, unit_costs, unit_groups  # noqa: E402
 from thinning import cut_in_order  # noqa: E402
 
 CUT_SHARE = 0.7
@@ -59,7 +59,7 @@ def cut_once(options: TrainOptions, *, order: str, budget_macs: int) -> dict[str
         averages=Averages(model, options.batch_size),
     )
     recorder = Recorder(run=run, session=session, options=options)
-    recorder.begin(supernet, reason="given", units=len(unit_macs(unit_groups(supernet, input_size))))
+    recorder.begin(supernet, reason="given", units=num_units(unit_groups(supernet, input_size)))
     cut_step = round(CUT_SHARE * options.steps)
     batches = session.train_batches(
         batch_size=options.batch_size,
@@ -71,16 +71,16 @@ def cut_once(options: TrainOptions, *, order: str, budget_macs: int) -> dict[str
     started = time.monotonic()
     for batch in batches:
         rate = learning_rate(options.optimizer, step=state.step, steps=options.steps, batch_size=options.batch_size)
-        images = normalize(batch.images.to(session.device))
-        loss = train_step(state, images, batch.targets.to(session.device), task.loss_terms, rate)
+        images, targets = normalize(batch.images.to(session.device)), batch.targets.to(session.device)
+        loss = train_step(state, images, targets, task, rate, accumulate=options.accumulate)
         if state.step == cut_step:
             plan = plan_by_magnitude(model, input_size, order, budget_macs)
             apply_plan(plan, model, state.optimizer, state.averages.tensors)
-            recorder.cut(state.step, plan, int(plan.kept.sum()))
+            recorder.cut(state.step, plan, units=int(plan.kept.sum()), budget=None, change=None)
             print(f"step {state.step}: {plan}", file=sys.stderr)
         state.seconds = time.monotonic() - started
         if state.step % options.log_every == 0 or state.step == options.steps:
-            recorder.train_line(state, loss=loss, rate=rate, macs=cost(model.architecture, input_size).macs)
+            recorder.train_line(state, loss=loss, rate=rate, price=cost(model.architecture, input_size))
         if state.step in options.evaluation_steps:
             recorder.validate(state, has_final_shape=state.step >= cut_step)
     price = cost(model.architecture, input_size)
@@ -107,7 +107,7 @@ def plan_by_magnitude(model: Network, input_size: tuple[int, int], order: str, b
     groups = unit_groups(model.architecture, input_size)
     size = importance_factors(factors(model, groups)).cpu()
     if order == "magnitude-per-mac":
-        size = size / unit_macs(groups)
+        size = size / unit_costs(groups)["macs"]
     return cut_in_order(model.architecture, input_size, size.argsort(stable=True), budget_macs)
 
 

@@ -20,7 +20,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from hrnas.commands.interruption import interruptible
 from hrnas.engine.records import to_plain
-from hrnas.errors import HrnasError, InputError, did_you_mean
+from hrnas.errors import HrnasError, InputError, LostProcessError, did_you_mean
 from hrnas.version import VERSION
 
 
@@ -29,38 +29,46 @@ class Verb:
     """A verb: what it does in a line, and the names of its positional arguments. Its module bears its name.
 
     recipes: its defaults come from a recipe. many: its last positional takes any number of values.
+    shared: several processes may run it together.
     """
 
     summary: str
     positionals: tuple[str, ...]
     recipes: bool = False
     many: bool = False
+    shared: bool = False
 
 
 VERBS: Final[dict[str, Verb]] = {
     "check": Verb(summary="examine a data set before a search", positionals=("data",)),
     "plan": Verb(summary="show what a search would cost, without training", positionals=("data",), recipes=True),
-    "search": Verb(summary="search and train a network under a budget", positionals=("data",), recipes=True),
+    "search": Verb(
+        summary="search and train a network under a budget", positionals=("data",), recipes=True, shared=True
+    ),
     "train": Verb(
         summary="train a given architecture, fresh or from weights",
         positionals=("architecture", "data"),
         recipes=True,
+        shared=True,
     ),
-    "evaluate": Verb(summary="score a run's network over a split", positionals=("run",)),
+    "evaluate": Verb(summary="score a run's network over a split", positionals=("run",), shared=True),
     "predict": Verb(summary="predict and draw images", positionals=("run", "images"), many=True),
     "report": Verb(summary="write a run's report.html", positionals=("run",)),
     "show": Verb(summary="show a run on the terminal", positionals=("run",)),
-    "resume": Verb(summary="go on with a run that was stopped", positionals=("run",)),
+    "resume": Verb(summary="go on with a run that was stopped", positionals=("run",), shared=True),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in words
+    is_rank_zero = os.environ.get("RANK", "0") == "0"
+    as_json = "--json" in words and is_rank_zero
     words = [word for word in words if word != "--json"]
     if as_json:
         rich.reconfigure(stderr=True)
+    if not is_rank_zero:
+        rich.reconfigure(quiet=True)
     try:
         if not words or words[0] in ("-h", "--help"):
             print(_help())
@@ -70,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         result = run_verb(words[0], words[1:])
     except HrnasError as error:
-        print(f"hrnas: {error}", file=sys.stderr)
+        if is_rank_zero or isinstance(error, LostProcessError):  # all others are raised alike on all processes
+            print(f"hrnas: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        print("hrnas: interrupted", file=sys.stderr)
+        if is_rank_zero:
+            print("hrnas: interrupted", file=sys.stderr)
         return 130
     finally:
         if as_json:
@@ -102,13 +112,16 @@ def run_verb(name: str, words: Sequence[str]) -> Mapping[str, Any]:
     """Parse the words after a verb and run it; return its result. Raises HrnasError for whatever the user can mend."""
     if name not in VERBS:
         raise InputError(f"Unknown verb '{name}'. {did_you_mean(name, VERBS)}")
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1 and not VERBS[name].shared:
+        raise InputError(f"'hrnas {name}' runs in one process; {count} were started. Start it without torchrun.")
     prepare_process()
     module = importlib.import_module(f"hrnas.commands.{name}")
     kind = getattr(module, f"{name.capitalize()}Options")
     options = parse_options(name, VERBS[name], kind, words)
     with interruptible():
         result: Mapping[str, Any] = getattr(module, name)(options)
-        if name in ("search", "train", "resume"):
+        if name in ("search", "train", "resume") and os.environ.get("RANK", "0") == "0":
             _close_run(result)
     return result
 

@@ -6,6 +6,7 @@ HrnasError                 exit code 2
 │       └── DamagedError   a checkpoint that is not as it was written
 ├── BudgetError            exit code 3: the budget cannot be met; carries the reachable range
 ├── NonFiniteError         exit code 1: a loss term became nan or infinite
+├── LostProcessError       exit code 1: another process of the run is gone; the only error not alike on all processes
 └── Interrupted            exit code 130: stopped by SIGINT or SIGTERM after writing a checkpoint
 """
 
@@ -46,6 +47,19 @@ class NonFiniteError(HrnasError, ArithmeticError):
     """A loss term became nan or infinite; raised before the optimizer step."""
 
     exit_code = 1
+
+
+class LostProcessError(HrnasError):
+    """Another process of the run died or does not answer.
+
+    reason: what was seen.
+    """
+
+    exit_code = 1
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}. {remedy}")
+        self.reason = reason
 
 
 class Interrupted(HrnasError):  # noqa: N818 - not a fault

@@ -6,6 +6,7 @@ import pytest
 
 from commands import tiny
 from commands.faults import OFTEN
+from commands.together import search, together
 
 
 @pytest.fixture(scope="session")
@@ -38,4 +39,15 @@ def train_run(search_run: Path, data: Path, tmp_path_factory: pytest.TempPathFac
     run = tmp_path_factory.mktemp("runs") / "train"
     outcome = tiny.train(search_run, data, run)
     assert outcome.code == 0, outcome.err
+    return run
+
+
+@pytest.fixture(scope="session")
+def shared_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished search of two processes, with dropout; not to be changed."""
+    run = tmp_path_factory.mktemp("shared") / "run"
+    first, second = together(*search(data, run))
+    assert first.code == second.code == 0, first.err + second.err
+    assert f"{run}/best" in first.out
+    assert second.out == second.err == ""
     return run

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hrnas.arch.space import SearchSpace
 from hrnas.engine import checkpoint as module
@@ -34,8 +34,14 @@ from searching.networks import SIZE, TINY, num_units, synthetic, tiny_network
 DROPOUT = SearchSpace(**{**vars(TINY), "transformers": "residual", "tokens": 3, "token_size": 2, "dropout": 0.3})
 
 
-def terms(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    return {"distance": nn.functional.mse_loss(outputs, targets)}
+class Distance:
+    """Mean squared error."""
+
+    def loss_terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"distance": (outputs - targets).square().sum()}
+
+    def weight(self, targets: Tensor) -> Tensor:
+        return torch.tensor(targets.numel())
 
 
 def state_of(model: Network, *, is_adam: bool = True) -> TrainState:
@@ -50,7 +56,7 @@ def state_of(model: Network, *, is_adam: bool = True) -> TrainState:
 
 def train(state: TrainState, steps: int) -> None:
     for _ in range(steps):
-        train_step(state, *synthetic(state.step), terms, 0.01)
+        train_step(state, *synthetic(state.step), Distance(), 0.01)
 
 
 def cut_half(state: TrainState) -> None:

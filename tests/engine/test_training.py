@@ -1,6 +1,8 @@
 """One training step, the refusal of numbers that are not finite, and the averaged network of an evaluation."""
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -20,8 +22,22 @@ def new_state(seed: int = 0) -> TrainState:
     return TrainState(model=model, optimizer=make_optimizer(model, OptimizerOptions()), averages=Averages(model, 8))
 
 
-def terms(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    return {"distance": nn.functional.mse_loss(outputs, targets), "size": 0.1 * outputs.square().mean()}
+@dataclass
+class Given:
+    """A loss of the given terms, with every number of the targets counted; or with what `counted` says."""
+
+    loss_terms: Callable[[Tensor, Tensor], dict[str, Tensor]]
+    counted: Callable[[Tensor], Tensor] = lambda targets: torch.tensor(targets.numel())
+
+    def weight(self, targets: Tensor) -> Tensor:
+        return self.counted(targets)
+
+
+def sums(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    return {"distance": (outputs - targets).square().sum(), "size": 0.1 * outputs.square().sum()}
+
+
+LOSS = Given(sums)
 
 
 def snapshot(state: TrainState) -> dict[str, Tensor]:
@@ -40,7 +56,7 @@ def snapshot(state: TrainState) -> dict[str, Tensor]:
 
 def test_the_loss_falls_and_the_step_counts() -> None:
     state = new_state()
-    losses = [train_step(state, *synthetic(step % 4), terms, 0.01) for step in range(24)]
+    losses = [train_step(state, *synthetic(step % 4), LOSS, 0.01) for step in range(24)]
     assert state.step == state.averages.num_updates == 24
     assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
     assert state.model.training
@@ -49,7 +65,7 @@ def test_the_loss_falls_and_the_step_counts() -> None:
 
 def test_a_step_is_the_plain_one() -> None:
     state = new_state()
-    train_step(state, *synthetic(0), terms, 0.01)
+    train_step(state, *synthetic(0), LOSS, 0.01)
     plain = copy.deepcopy(tiny_network(0)).train()
     optimizer = make_optimizer(plain, OptimizerOptions())
     for group in optimizer.param_groups:
@@ -70,8 +86,10 @@ def test_the_returned_loss_is_the_sum_of_the_terms() -> None:
     state = new_state()
     model = copy.deepcopy(state.model).train()
     images, targets = synthetic(0)
-    loss = train_step(state, images, targets, terms, 0.01)
-    assert loss == pytest.approx(sum(float(term.detach()) for term in terms(model(images), targets).values()))
+    loss = train_step(state, images, targets, LOSS, 0.01)
+    assert loss == pytest.approx(
+        sum(float(term.detach()) for term in sums(model(images), targets).values()) / targets.numel()
+    )
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -79,14 +97,14 @@ def test_the_returned_loss_is_the_sum_of_the_terms() -> None:
 def test_a_loss_that_is_not_finite_leaves_everything_as_it_was(bad: float, steps_before: int) -> None:
     state = new_state()
     for step in range(steps_before):
-        train_step(state, *synthetic(step), terms, 0.01)
+        train_step(state, *synthetic(step), LOSS, 0.01)
     before = snapshot(state)
 
     def broken(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        return {**terms(outputs, targets), "heatmap": outputs.mean() * bad}
+        return {**sums(outputs, targets), "heatmap": outputs.mean() * bad}
 
     with pytest.raises(NonFiniteError) as error:
-        train_step(state, *synthetic(9), broken, 0.01)
+        train_step(state, *synthetic(9), Given(broken), 0.01)
     message = str(error.value)
     assert "Loss term 'heatmap' became " in message
     assert f"at step {steps_before + 1}, before the optimizer step" in message
@@ -101,10 +119,10 @@ def test_a_loss_that_is_not_finite_leaves_everything_as_it_was(bad: float, steps
 def test_a_gradient_that_is_not_finite_leaves_everything_as_it_was() -> None:
     """The loss is 0, the derivative of its root there is not a number."""
     state = new_state()
-    train_step(state, *synthetic(0), terms, 0.01)
+    train_step(state, *synthetic(0), LOSS, 0.01)
     before = snapshot(state)
     with pytest.raises(NonFiniteError, match="at step 2, before the optimizer step"):
-        train_step(state, *synthetic(1), lambda outputs, _: {"root": (0 * outputs).sum().sqrt()}, 0.01)
+        train_step(state, *synthetic(1), Given(lambda outputs, _: {"root": (0 * outputs).sum().sqrt()}), 0.01)
     assert all(torch.equal(value, before[name]) for name, value in snapshot(state).items())
     assert state.step == 1
     assert all(parameter.grad is None for parameter in state.model.parameters())
@@ -113,7 +131,7 @@ def test_a_gradient_that_is_not_finite_leaves_everything_as_it_was() -> None:
 def test_the_averaged_network_is_the_averages_recalibrated() -> None:
     state = new_state()
     for step in range(4):
-        train_step(state, *synthetic(step), terms, 0.01)
+        train_step(state, *synthetic(step), LOSS, 0.01)
     batches = [synthetic(step)[0] for step in (20, 21)]
     found = averaged_network(state.model, state.averages, batches)
     expected = tiny_network(5)
@@ -131,7 +149,7 @@ def test_the_averaged_network_is_the_averages_recalibrated() -> None:
 def test_the_averaged_network_leaves_the_training_alone(is_training: bool) -> None:
     state = new_state()
     for step in range(2):
-        train_step(state, *synthetic(step), terms, 0.01)
+        train_step(state, *synthetic(step), LOSS, 0.01)
     state.model.train(is_training)
     before, buffers = snapshot(state), {name: value.clone() for name, value in state.model.state_dict().items()}
     modes = [module.training for module in state.model.modules()]

@@ -31,7 +31,8 @@ def logits_and_targets(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_the_loss_is_torchs_cross_entropy_on_upsampled_logits() -> None:
     logits, targets = logits_and_targets()
-    (loss,) = task().loss_terms(logits, targets).values()
+    (total,) = task().loss_terms(logits, targets).values()
+    loss = total / task().weight(targets)
     upsampled = F.interpolate(logits, size=(11, 9), mode="bilinear", align_corners=False)
     expected = F.cross_entropy(upsampled, targets.long(), ignore_index=IGNORED)
     torch.testing.assert_close(loss, expected)
@@ -43,8 +44,9 @@ def test_the_loss_is_torchs_cross_entropy_on_upsampled_logits() -> None:
 
 def test_a_batch_that_is_all_void_gives_zero_with_zero_gradients() -> None:
     logits, targets = logits_and_targets()
-    terms = task().loss_terms(logits, torch.full_like(targets, IGNORED))
-    (loss,) = terms.values()
+    void = torch.full_like(targets, IGNORED)
+    (loss,) = task().loss_terms(logits, void).values()
+    assert int(task().weight(void)) == 0
     assert float(loss.detach()) == 0
     (gradient,) = torch.autograd.grad(loss, logits)
     assert torch.equal(gradient, torch.zeros_like(logits))

@@ -11,6 +11,7 @@ from hrnas.commands.recorder import write_evaluation
 from hrnas.commands.run_directory import read_config
 from hrnas.commands.session import Session, open_session
 from hrnas.data.description import SPLITS, Split
+from hrnas.engine.distributed import join_processes
 from hrnas.errors import InputError, did_you_mean
 from hrnas.models.loading import load
 from hrnas.models.network import Network
@@ -45,7 +46,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         Path(options.run), data=options.data, split=split, device=options.device, workers=options.workers
     )
     figures = session.evaluate(network, split, batch_size=options.batch_size)
-    if options.data is None:
+    if options.data is None and session.processes.is_zero:
         write_evaluation(Path(options.run), figures, network.architecture, session, step=None)
         for table in score_tables(read_run(options.run)):
             rich.print(table)
@@ -56,10 +57,11 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
 def open_run(run: Path, *, data: str | None, split: Split | None, device: str, workers: int) -> tuple[Network, Session]:
     """Return a run's best network, in evaluation mode on its device, and its session with `split` checked."""
-    _, config = read_config(run)
-    if missing := {"data", "input_size"} - config.keys():
-        raise InputError(f"{run / 'config.yaml'} has no '{min(missing)}', so it is no run's. Give another folder.")
-    network = load(run)
+    with join_processes().sharing_errors():
+        _, config = read_config(run)
+        if missing := {"data", "input_size"} - config.keys():
+            raise InputError(f"{run / 'config.yaml'} has no '{min(missing)}', so it is no run's. Give another folder.")
+        network = load(run)
     session = open_session(
         config["data"] if data is None else data,
         input_size=InputSize.parse(config["input_size"]),

@@ -29,8 +29,9 @@ class InputSize(NamedTuple):
 
 
 def default_workers() -> int:
-    """Return how many processes read data beside the one that computes."""
-    return min(8, max(1, (os.cpu_count() or 1) - 1))
+    """Return how many processes read data beside the one that computes; torchrun's on one machine share its cores."""
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(8, max(1, cores - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,9 @@ class TrainingOptions:
     overwrite: replace what the run directory holds.
     input_size: of the network's input; images are resized to it. The first training image's size where left out.
     steps: optimizer steps of the whole run; all schedules run in steps.
-    batch_size: images a step.
+    batch_size: images a step, over all processes.
+    accumulate: micro-batches a step; each process works on its share of the batch in so many parts, to save memory.
+    sync_norm: with several processes, batch norms see the batches of all of them.
     seed: of weights, order and augmentation.
     workers: processes that read and augment; 0 reads in the main process.
     device: auto, cpu, cuda, cuda:0, ...
@@ -59,6 +62,8 @@ class TrainingOptions:
     input_size: InputSize | None = None
     steps: int = 3000
     batch_size: int = 16
+    accumulate: int = 1
+    sync_norm: bool = False
     seed: int = 0
     workers: int = field(default_factory=default_workers)
     device: str = "auto"
@@ -73,7 +78,15 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         if self.input_size is not None and not isinstance(self.input_size, InputSize):
             object.__setattr__(self, "input_size", InputSize(*self.input_size))  # a plain (H, W) from Python
-        for name in ("steps", "batch_size", "log_every", "evaluations", "keep_checkpoints", "calibration_batches"):
+        for name in (
+            "steps",
+            "batch_size",
+            "accumulate",
+            "log_every",
+            "evaluations",
+            "keep_checkpoints",
+            "calibration_batches",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed.")
         for name in ("workers", "checkpoints", "seed"):

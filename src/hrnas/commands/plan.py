@@ -71,7 +71,9 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         "verb": "plan",
         "space": options.space,
         "input_size": list(session.input_size),
-        "budgets": [{"budget": target.text, **target.limits} for target in targets],
+        "budgets": [target.text for target in targets],
+        "budget_macs": targets[-1].macs,
+        "budget_params": targets[-1].params,
         "seconds": round(seconds, 1),
         "networks": {
             name: {"macs": price.macs, "params": price.params, "memory_bytes": memory(price, options.batch_size)}
@@ -125,7 +127,7 @@ def _step_seconds(architecture: Architecture, options: PlanOptions, session: Ses
         times = []
         for _ in range(1 + _PROBE_STEPS):
             started = time.perf_counter()
-            train_step(state, images, targets, session.task.loss_terms, 1e-6)
+            train_step(state, images, targets, session.task, 1e-6)
             times.append(time.perf_counter() - started)
     return min(times[1:])
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,10 @@ from hrnas.searching.plan import Plan
 
 @dataclass
 class Recorder:
-    """Writes the files of one run. best: the highest validation metric of a network of final shape so far.
+    """Writes the files of one run; on other processes than rank zero, none.
 
-    Its methods raise InputError when the disk refuses; what was written before is whole.
+    best: the highest validation metric of a network of final shape so far.
+    Its methods raise InputError, on all processes, when the disk refuses; what was written before is whole.
     """
 
     run: Path
@@ -32,18 +35,20 @@ class Recorder:
 
     def begin(self, architecture: Architecture, *, reason: str, units: int, budget: str | None = None) -> None:
         """Write the network the run starts from, in place of whatever an earlier start has left."""
-        with writing(self.run):
-            for name in ("metrics.jsonl", "architectures.jsonl"):
-                (self.run / name).unlink(missing_ok=True)
+        with self._writing() as writes:
+            if writes:
+                for name in ("metrics.jsonl", "architectures.jsonl"):
+                    (self.run / name).unlink(missing_ok=True)
         self._architecture_line(0, architecture, reason=reason, units=units, budget=budget)
 
     def resume(self, step: int, architecture: Architecture, best: float | None) -> None:
         """Drop what was written after the checkpoint the run goes on from."""
         self.best = best
-        with writing(self.run):
-            write_text(self.run / "architecture.json", to_json(architecture))
-            for name in ("metrics.jsonl", "architectures.jsonl"):
-                keep_lines_until(self.run / name, step)
+        with self._writing() as writes:
+            if writes:
+                write_text(self.run / "architecture.json", to_json(architecture))
+                for name in ("metrics.jsonl", "architectures.jsonl"):
+                    keep_lines_until(self.run / name, step)
 
     def train_line(self, state: TrainState, *, loss: float, rate: float, price: Cost, **search: float | None) -> None:
         """Append a training line; search: penalty, penalty_weight, gain, what the curve plans, units of a search."""
@@ -75,7 +80,7 @@ class Recorder:
     def validate(self, state: TrainState, *, has_final_shape: bool) -> float:
         """Evaluate the averaged weights on the validation split, record it, keep the network if it is the best yet.
 
-        Returns the task's metric.
+        Returns the task's metric, which is the same on all processes; all come here.
         """
         options, session = self.options, self.session
         calibration = session.calibration_images(
@@ -87,6 +92,9 @@ class Recorder:
         price = cost(architecture, session.input_size)
         metric = session.task.metric
         score = float(figures[metric])
+        is_best = has_final_shape and (self.best is None or score >= self.best)
+        if is_best:
+            self.best = None if math.isnan(score) else score  # nan: no labelled pixel
         self._append(
             "metrics.jsonl",
             {
@@ -98,22 +106,30 @@ class Recorder:
                 "seconds": round(state.seconds, 2),
             },
         )
-        if has_final_shape and (self.best is None or score >= self.best):
-            self.best = None if math.isnan(score) else score  # nan: no labelled pixel
-            with writing(self.run):
+        with self._writing() as writes:
+            if writes and is_best:
                 save_network(self.run / "best", network)
                 write_evaluation(self.run, figures, network.architecture, session, step=state.step)
         return score
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         """Write result.json and return it."""
-        with writing(self.run):
-            write_json(self.run / "result.json", result)
+        with self._writing() as writes:
+            if writes:
+                write_json(self.run / "result.json", result)
         return result
 
+    @contextmanager
+    def _writing(self) -> Iterator[bool]:
+        """Give whether this process writes; what the disk refuses it is raised on all."""
+        processes = self.session.processes
+        with processes.sharing_errors(), writing(self.run):
+            yield processes.is_zero
+
     def _append(self, name: str, line: dict[str, Any]) -> None:
-        with writing(self.run):
-            append_line(self.run / name, line)
+        with self._writing() as writes:
+            if writes:
+                append_line(self.run / name, line)
 
     def _architecture_line(
         self,

@@ -1,20 +1,19 @@
 """hrnas resume: go on with a run that was stopped, as if it never had been."""
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import rich
 
-from hrnas.arch.file import fingerprint
+from hrnas.commands.beginning import last_checkpoint
 from hrnas.commands.resolved import options_from
 from hrnas.commands.run_directory import clear_leftovers, read_config
 from hrnas.commands.search import SearchOptions, search
 from hrnas.commands.train import TrainOptions, train
-from hrnas.engine.checkpoint import Checkpoint, list_checkpoints, read_checkpoint, set_aside
-from hrnas.errors import CheckpointError, DamagedError, InputError
+from hrnas.engine.distributed import join_processes
+from hrnas.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +34,17 @@ def resume(options: ResumeOptions, *, data: str | dict[str, Any] | None = None) 
     the run is finished or no run, CheckpointError when no checkpoint is whole or the last is of something else.
     """
     run = Path(options.run)
-    verb, config = read_config(run)
-    if (run / "result.json").is_file():
-        if not (run / "report.html").is_file():
-            _say(f"{run} is finished; only its report was missing.")
-            return _finished_result(run)
-        raise InputError(f"{run} is finished. Look at it with 'hrnas show {run}', or start another with --run.")
-    checkpoint = last_checkpoint(run, verb)
-    if clear_leftovers(run):
+    processes = join_processes()
+    with processes.sharing_errors():
+        verb, config = read_config(run)
+        is_finished = (run / "result.json").is_file()
+        if is_finished and (run / "report.html").is_file():
+            raise InputError(f"{run} is finished. Look at it with 'hrnas show {run}', or start another with --run.")
+    if is_finished:
+        _say(f"{run} is finished; only its report was missing.")
+        return _finished_result(run)
+    checkpoint = last_checkpoint(run, verb, processes)
+    if processes.is_zero and clear_leftovers(run):
         _say(f"{run / 'best'} was being replaced when the run was killed; the network from before is back.")
     if verb == "search":
         search_options = replace(options_from(SearchOptions, config), run=str(run))
@@ -55,27 +57,6 @@ def resume(options: ResumeOptions, *, data: str | dict[str, Any] | None = None) 
     raise InputError(f"{run} was written by '{verb}', which cannot be resumed; search and train can.")
 
 
-def last_checkpoint(run: Path, verb: str) -> Checkpoint | None:
-    """Return the last whole checkpoint and set aside damaged ones after it; None when the run has none at all."""
-    damaged: dict[Path, DamagedError] = {}
-    for path in reversed(list_checkpoints(run / "checkpoints")):
-        try:
-            checkpoint = read_checkpoint(path)
-        except DamagedError as error:
-            damaged[path] = error
-            continue
-        _check_belongs(checkpoint, run, verb)
-        for other, error in damaged.items():
-            _say(f"{error.fact} It is kept as {set_aside(other).name}; going on from step {checkpoint.state['step']}.")
-        return checkpoint
-    if damaged:
-        raise CheckpointError(
-            f"No checkpoint of {run} is whole: {next(iter(damaged.values())).fact} "
-            f"Remove {run / 'checkpoints'} to begin the run anew."
-        )
-    return None
-
-
 def _finished_result(run: Path) -> dict[str, Any]:
     try:
         result = json.loads((run / "result.json").read_text(encoding="utf-8"))
@@ -86,20 +67,3 @@ def _finished_result(run: Path) -> dict[str, Any]:
 
 def _say(text: str) -> None:
     rich.get_console().print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _check_belongs(checkpoint: Checkpoint, run: Path, verb: str) -> None:
-    """Raise CheckpointError unless the run had the checkpoint's architecture at the checkpoint's step."""
-    expected = None
-    # A last line half-written comes after every checkpoint; whatever else is wrong shows in the comparison.
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        for line in (run / "architectures.jsonl").read_text(encoding="utf-8").splitlines():
-            cut = json.loads(line)
-            if cut["step"] <= checkpoint.state["step"]:
-                expected = cut["fingerprint"]
-    is_search = "shrinker" in checkpoint.state["extra"]
-    if fingerprint(checkpoint.architecture) != expected or is_search != (verb == "search"):
-        raise CheckpointError(
-            f"{checkpoint.path} does not belong to {run}: architectures.jsonl has another network at step "
-            f"{checkpoint.state['step']}. Remove this checkpoint to use the one before it."
-        )

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from hrnas.arch.file import to_json
 from hrnas.engine.checkpoint import clear_killed_saves
+from hrnas.engine.distributed import is_launched, launch
 from hrnas.engine.records import partial_files, sync, write_json, write_text
 from hrnas.errors import InputError
 from hrnas.models.network import Backbone
@@ -106,6 +107,8 @@ def environment(verb: str) -> dict[str, Any]:
     arguments = sys.argv[1:] if Path(sys.argv[0]).name in ("hrnas", "__main__.py") else [verb, "(from Python)"]
     return {
         "verb": verb,
+        "processes": int(os.environ["WORLD_SIZE"]) if is_launched() else 1,
+        "launch": None if (found := launch()) is None else found[0],
         "command": shlex.join(["hrnas", *arguments]),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "hrnas": VERSION,

@@ -11,13 +11,13 @@ import torch
 
 from hrnas.arch.budget import LIMITED, format_count, parse_budget
 from hrnas.arch.presets import search_space
+from hrnas.commands.beginning import begin_run
 from hrnas.commands.budgets import budget_folder, refresh_pareto, write_pareto
 from hrnas.commands.interruption import Interruption
 from hrnas.commands.options import TrainingOptions
 from hrnas.commands.progress import LoopProgress
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
-from hrnas.commands.run_directory import check_free, create_run
 from hrnas.commands.session import open_training_session, sized_run_name
 from hrnas.commands.set_aside import set_aside
 from hrnas.data.transforms import normalize
@@ -80,19 +80,17 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     anything is written; Interrupted after SIGINT or SIGTERM, with a checkpoint written.
     """
     session = open_training_session(options.data, options)
-    task, input_size = session.task, session.input_size
+    task, input_size, processes = session.task, session.input_size, session.processes
     supernet = search_space(options.space, options.transformers).supernet(task.num_outputs)
     smallest, widest = cost_range(supernet, input_size)
     targets = parse_budget(options.budget).resolve(smallest.counts, widest.counts)
     align = DEVICE_ALIGN[session.device.type] if options.align == "auto" else int(options.align)
     run = Path(options.run) if options.run else sized_run_name(session.description, options.budget)
     check_reachable(supernet, input_size, targets, align=align)
-    session.check_batch(supernet, options.batch_size)
+    session.check_batch(supernet, options)
     if not is_resumed:
-        check_free(run, overwrite=options.overwrite)
-        session.read_samples(steps=options.steps, batch_size=options.batch_size, seed=options.seed)
         config = resolved_config(options, data=session.description.to_dict(), input_size=input_size)
-        create_run(run, verb="search", config=config, overwrite=options.overwrite)
+        checkpoint, is_resumed = begin_run(run, "search", config, options, session)
 
     torch.manual_seed(options.seed)
     model = Network(supernet if checkpoint is None else checkpoint.architecture)
@@ -108,7 +106,14 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         scaled=factors(model, unit_groups(model.architecture, input_size)),
         scale=factor_scale(options.shrink, shrinking_rates),
     )
-    state = TrainState(model=model, optimizer=optimizer, averages=Averages(model, options.batch_size))
+    state = TrainState(
+        model=model,
+        optimizer=optimizer,
+        averages=Averages(model, options.batch_size),
+        processes=processes,
+        sync_norm=options.sync_norm,
+        seed=options.seed,
+    )
     shrinker = Shrinker(
         model,
         optimizer,
@@ -119,6 +124,7 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         averages=state.averages.tensors,
         align=align,
         probe=next(session.calibration_images(batch_size=PROBE_IMAGES, num_batches=1, seed=options.seed)),
+        agree=processes.agree,
     )
     recorder = Recorder(run=run, session=session, options=options)
     if checkpoint is None:
@@ -134,7 +140,9 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         tensors = {name: value for name, value in values.items() if torch.is_tensor(value)}
         plain = {name: value for name, value in values.items() if name not in tensors}
         extra = {"shrinker": plain, **tensors, "best": recorder.best}
-        save_checkpoint(run / "checkpoints", state, extra=extra, keep_last=options.keep_checkpoints)
+        with processes.sharing_errors():
+            if processes.is_zero:
+                save_checkpoint(run / "checkpoints", state, extra=extra, keep_last=options.keep_checkpoints)
 
     batches = session.train_batches(
         batch_size=options.batch_size,
@@ -146,19 +154,22 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     rich.get_console().print(
         f"{run}: {options.space} ({format_count(widest.macs)} MACs at {input_size}, {format_count(widest.params)} "
         f"parameters) down to {', '.join(map(str, targets))} in {options.steps} steps of {options.batch_size}, "
-        f"on {session.device}",
+        f"on {session.device}{f' in {processes.count} processes' if processes.count > 1 else ''}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
     progress = LoopProgress(verb="search", steps=options.steps, first_step=state.step, metric=task.metric)
-    with Interruption() as interruption, progress:
+    with processes.guard(f"Continue with 'hrnas resume {run}'."), Interruption() as interruption, progress:
         started = time.monotonic() - state.seconds
         for batch in batches:
             rate = learning_rate(options.optimizer, step=state.step, **schedule)
             images = normalize(batch.images.to(session.device))
-            loss = train_step(state, images, batch.targets.to(session.device), task.loss_terms, rate)
+            loss = train_step(
+                state, images, batch.targets.to(session.device), task, rate, accumulate=options.accumulate
+            )
             if shrinker.step():
+                state.wrap()
                 assert shrinker.last_plan is not None
                 met = shrinker.target_met
                 recorder.cut(
@@ -192,14 +203,16 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
             if state.step in options.evaluation_steps or state.step == curve.start_step:
                 progress.score(state.step, recorder.validate(state, has_final_shape=shrinker.is_finished))
                 state.seconds = time.monotonic() - started
-            if state.step in options.checkpoint_steps or interruption.is_wanted:
+            is_stopping = processes.any(interruption.is_wanted)
+            if state.step in options.checkpoint_steps or is_stopping:
                 save()
-            if interruption.is_wanted and state.step < options.steps:
+            if is_stopping and state.step < options.steps:
                 raise Interrupted(f"Stopped after step {state.step}; continue with 'hrnas resume {run}'.")
 
     if len(targets) > 1:
         save()  # what was found is kept while the others are finished
-        write_pareto(run, targets, metric=task.metric, input_size=input_size)
+        if processes.is_zero:
+            write_pareto(run, targets, metric=task.metric, input_size=input_size)
     seconds = state.seconds
     for target in targets[:-1] if options.finish else ():
         seconds += _finished(budget_folder(run, target))["seconds"]
@@ -223,7 +236,9 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
             f"validation_{task.metric}": recorder.best,
         }
     )
-    return result if len(targets) == 1 else {**result, "networks": refresh_pareto(run)}
+    if len(targets) > 1 and processes.is_zero:
+        return {**result, "networks": refresh_pareto(run)}
+    return result
 
 
 def _finished(folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from hrnas.data.description import DataDescription, Split, parse_description, re
 from hrnas.data.loading import Batch, epoch_order, evaluation_batches, train_batches
 from hrnas.data.opening import SegmentationSet, open_split
 from hrnas.data.transforms import AugmentOptions, normalize
+from hrnas.engine.distributed import Processes, check_shares, is_launched, join_processes, local_rank
 from hrnas.errors import InputError
 from hrnas.models.network import Network
 from hrnas.tasks import make_task
@@ -37,12 +38,13 @@ class Session:
     input_size: InputSize
     device: torch.device
     workers: int
+    processes: Processes
 
     def train_batches(
         self, *, batch_size: int, seed: int, first_step: int, num_steps: int, augment: AugmentOptions
     ) -> Iterator[Batch]:
-        """Return the training batches of steps first_step..num_steps-1."""
-        return train_batches(
+        """Return this process's share of the training batches of steps first_step..num_steps-1."""
+        batches = train_batches(
             self.sets["train"],
             batch_size=batch_size,
             input_size=self.input_size,
@@ -51,30 +53,46 @@ class Session:
             num_steps=num_steps,
             options=augment,
             workers=self.workers,
+            share=(self.processes.rank, self.processes.count),
         )
+        return self.processes.shared(batches)
 
     def calibration_images(self, *, batch_size: int, num_batches: int, seed: int) -> Iterator[Tensor]:
-        """Yield normalised training images as evaluation sees them, always the same for a seed."""
-        batches = self.train_batches(
-            batch_size=batch_size, seed=seed, first_step=0, num_steps=num_batches, augment=AugmentOptions.none()
+        """Yield normalised training images as evaluation sees them, always the same for a seed, on all processes."""
+        batches = train_batches(
+            self.sets["train"],
+            batch_size=batch_size,
+            input_size=self.input_size,
+            seed=seed,
+            first_step=0,
+            num_steps=num_batches,
+            options=AugmentOptions.none(),
+            workers=self.workers,
         )
-        for batch in batches:
+        for batch in self.processes.shared(batches):
             yield normalize(batch.images.to(self.device))
 
-    def check_batch(self, architecture: Architecture, batch_size: int) -> None:
-        """Raise InputError when a batch norm would see a single number a channel, from which nothing can be learnt."""
+    def check_batch(self, architecture: Architecture, options: TrainingOptions) -> None:
+        """Raise InputError for a batch that cannot be shared evenly by processes and micro-batches, or too small a one.
+
+        Too small: a batch norm would see a single number a channel, from which nothing can be learnt.
+        """
+        count = self.processes.count
+        check_shares(options.batch_size, count, options.accumulate)
+        batch_size = options.batch_size // options.accumulate // (1 if options.sync_norm else count)
         coarsest = architecture.features[-1].stride
         area = math.prod(-(-side // coarsest) for side in self.input_size)
         if batch_size * area < 2:
+            part = " in each part" if batch_size < options.batch_size else ""
             raise InputError(
-                f"Batch size is {batch_size} and the coarsest map of a {self.input_size} input is 1x1 (stride "
+                f"Batch size is {batch_size}{part} and the coarsest map of a {self.input_size} input is 1x1 (stride "
                 f"{coarsest}); batch norm needs at least 2 numbers a channel. Raise the batch size or the input size."
             )
 
     def read_samples(self, *, steps: int, batch_size: int, seed: int) -> None:
         """Read once what a run of so many steps will read, so that a broken file or label stops it before it begins.
 
-        Costs at most one epoch's reading. Raises InputError naming the file.
+        Costs at most one epoch's reading, which processes share. Raises InputError naming the file.
         """
         if self.description.toycity is not None:
             return
@@ -83,7 +101,7 @@ class Session:
         samples = [
             (dataset, int(index))
             for dataset, indices in zip(splits, (shown, range(len(splits[1]))), strict=True)
-            for index in indices
+            for index in indices[self.processes.rank :: self.processes.count]
         ]
         with (
             ThreadPoolExecutor(max(1, self.workers)) as pool,  # Pillow decodes without Python's lock
@@ -94,13 +112,23 @@ class Session:
 
     @torch.no_grad()
     def evaluate(self, network: Network, split: Split, *, batch_size: int = 8) -> dict[str, Any]:
-        """Return the task's figures for a network in evaluation mode over a whole split, and the number of samples."""
+        """Return the task's figures for a network in evaluation mode over a whole split, and the number of samples.
+
+        The processes work on whole batches in turn and add up their counts, so the figures are those of one process.
+        """
         dataset = self.sets[split]
         score = self.task.make_score()
-        for batch in evaluation_batches(
-            dataset, batch_size=batch_size, input_size=self.input_size, workers=self.workers
-        ):
-            score.update(network(normalize(batch.images.to(self.device))), batch.masks)
+        with self.processes.sharing_errors():
+            for batch in evaluation_batches(
+                dataset,
+                batch_size=batch_size,
+                input_size=self.input_size,
+                workers=self.workers,
+                share=(self.processes.rank, self.processes.count),
+            ):
+                score.update(network(normalize(batch.images.to(self.device))), batch.masks)
+        for counts in score.counts:
+            counts.copy_(self.processes.sum(counts))
         return {"split": split, "samples": len(dataset), "input_size": list(self.input_size), **score.result()}
 
 
@@ -110,24 +138,39 @@ def open_session(
     """Open a data set: a data.yaml, its folder, the name of a built-in set, or what a run's config.yaml holds.
 
     splits: must be there and sound; they are checked by their headers. Raises InputError naming what is wrong.
+    Under torchrun all processes meet here.
     """
-    if isinstance(data, Mapping):
-        description = parse_description(dict(data), where="data", folder=Path.cwd())
-    else:
-        description = read_description(data)
-    with rich.get_console().status("Opening the data set (Toy City is rendered once) ..."):
-        opened = {split: open_split(description, split) for split in splits}
-    if input_size is None:
-        height, width = next(iter(opened.values())).read(0).mask.shape
-        input_size = InputSize(height, width)
+    with join_processes().sharing_errors():
+        found_device = find_device(device)
+    processes = join_processes(found_device)
+    # One process of each machine goes first: what it renders into the cache, the others read there.
+    for is_my_turn in (processes.local_rank == 0, processes.local_rank != 0):
+        with processes.sharing_errors():
+            if is_my_turn:
+                description, opened = _open_splits(data, splits)
+                if input_size is None:
+                    height, width = next(iter(opened.values())).read(0).mask.shape
+                    input_size = InputSize(height, width)
     return Session(
         description=description,
         sets=opened,
         task=make_task(description.task, names=description.names, colors=description.colors),
         input_size=input_size,
-        device=find_device(device),
+        device=found_device,
         workers=workers,
+        processes=processes,
     )
+
+
+def _open_splits(
+    data: str | Mapping[str, Any], splits: tuple[Split, ...]
+) -> tuple[DataDescription, dict[Split, SegmentationSet]]:
+    if isinstance(data, Mapping):
+        description = parse_description(dict(data), where="data", folder=Path.cwd())
+    else:
+        description = read_description(data)
+    with rich.get_console().status("Opening the data set (Toy City is rendered once) ..."):
+        return description, {split: open_split(description, split) for split in splits}
 
 
 def open_training_session(data: str | Mapping[str, Any], options: TrainingOptions) -> Session:
@@ -142,9 +185,14 @@ def open_training_session(data: str | Mapping[str, Any], options: TrainingOption
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" takes CUDA when there is one. Raises InputError when it is not there."""
+    """Return the device of that name; "auto" takes CUDA when there is one. Raises InputError when it is not there.
+
+    Where torchrun has started several processes on a machine, "cuda" is another device for each.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and is_launched():
+        name = f"cuda:{local_rank()}"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # "meta" makes tensors but holds no values

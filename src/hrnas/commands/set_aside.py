@@ -31,9 +31,9 @@ def set_aside(
     It trains on without penalty for `steps` steps, from the present learning rate down to nothing. What an earlier
     start of the search has set aside there is the same network, and stays.
     """
-    folder = budget_folder(run, target)
+    folder, processes = budget_folder(run, target), session.processes
     first = folder / "checkpoints" / checkpoint_name(0)
-    if (first / "state.json").is_file():
+    if processes.any(processes.is_zero and (first / "state.json").is_file()):
         return
     share = steps / options.steps
     highest = rate * options.optimizer.reference_batch / options.batch_size
@@ -48,12 +48,16 @@ def set_aside(
         optimizer=replace(options.optimizer, learning_rate=highest, warmup=0.0),
     )
     config = resolved_config(finishing, data=session.description.to_dict(), input_size=session.input_size)
-    create_run(folder, verb="train", config=config, overwrite=True)
+    with processes.sharing_errors():
+        if processes.is_zero:
+            create_run(folder, verb="train", config=config, overwrite=True)
     recorder = Recorder(run=folder, session=session, options=finishing)
     recorder.begin(state.model.architecture, reason="given", units=units, budget=target.text)
     searched = state.step, state.seconds
     try:
         state.step, state.seconds = 0, 0.0
-        save_checkpoint(folder / "checkpoints", state, extra={"best": None}, keep_last=options.keep_checkpoints)
+        with processes.sharing_errors():
+            if processes.is_zero:
+                save_checkpoint(folder / "checkpoints", state, extra={"best": None}, keep_last=options.keep_checkpoints)
     finally:
         state.step, state.seconds = searched

@@ -10,13 +10,13 @@ import torch
 
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.file import fingerprint, read_architecture
+from hrnas.commands.beginning import begin_run
 from hrnas.commands.budgets import is_set_aside, refresh_pareto
 from hrnas.commands.interruption import Interruption
 from hrnas.commands.options import TrainingOptions
 from hrnas.commands.progress import LoopProgress
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
-from hrnas.commands.run_directory import check_free, create_run
 from hrnas.commands.session import open_training_session, sized_run_name
 from hrnas.costing.analytic import cost
 from hrnas.data.transforms import normalize
@@ -60,11 +60,11 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
             f"{options.architecture} is none. Give a data.yaml after it."
         )
     session = open_training_session(options.data, options)
-    task, input_size = session.task, session.input_size
+    task, input_size, processes = session.task, session.input_size, session.processes
     architecture = checkpoint.architecture if checkpoint else _architecture(options.architecture, task.num_outputs)
     network_name = f"{architecture.name}-{fingerprint(architecture)[:6]}"
     run = Path(options.run) if options.run else sized_run_name(session.description, network_name)
-    session.check_batch(architecture, options.batch_size)
+    session.check_batch(architecture, options)
     torch.manual_seed(options.seed)
     model = Network(architecture)
     if options.weights is not None and checkpoint is None:
@@ -73,8 +73,6 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
             rich.print(f"{options.weights} is for other classes: the last convolution starts afresh.")
     model.to(session.device, memory_format=torch.channels_last)
     if not is_resumed:
-        check_free(run, overwrite=options.overwrite)
-        session.read_samples(steps=options.steps, batch_size=options.batch_size, seed=options.seed)
         config = resolved_config(
             options,
             data=session.description.to_dict(),
@@ -82,12 +80,15 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
             architecture=str(Path(options.architecture).resolve()),
             weights=None if options.weights is None else str(Path(options.weights).resolve()),
         )
-        create_run(run, verb="train", config=config, overwrite=options.overwrite)
+        checkpoint, is_resumed = begin_run(run, "train", config, options, session)
 
     state = TrainState(
         model=model,
         optimizer=make_optimizer(model, options.optimizer),
         averages=Averages(model, options.batch_size),
+        processes=processes,
+        sync_norm=options.sync_norm,
+        seed=options.seed,
     )
     recorder = Recorder(run=run, session=session, options=options)
     if checkpoint is None:
@@ -105,12 +106,14 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
     )
     price = cost(architecture, input_size)
     progress = LoopProgress(verb="train", steps=options.steps, first_step=state.step, metric=task.metric)
-    with Interruption() as interruption, progress:
+    with processes.guard(f"Continue with 'hrnas resume {run}'."), Interruption() as interruption, progress:
         started = time.monotonic() - state.seconds
         for batch in batches:
             rate = learning_rate(options.optimizer, step=state.step, steps=options.steps, batch_size=options.batch_size)
             images = normalize(batch.images.to(session.device))
-            loss = train_step(state, images, batch.targets.to(session.device), task.loss_terms, rate)
+            loss = train_step(
+                state, images, batch.targets.to(session.device), task, rate, accumulate=options.accumulate
+            )
             state.seconds = time.monotonic() - started
             progress.update(state.step, loss=loss, price=price)
             if state.step % options.log_every == 0 or state.step == options.steps:
@@ -118,10 +121,13 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
             if state.step in options.evaluation_steps:
                 progress.score(state.step, recorder.validate(state, has_final_shape=True))
                 state.seconds = time.monotonic() - started
-            if state.step in options.checkpoint_steps or interruption.is_wanted:
+            is_stopping = processes.any(interruption.is_wanted)
+            if state.step in options.checkpoint_steps or is_stopping:
                 extra = {"best": recorder.best}
-                save_checkpoint(run / "checkpoints", state, extra=extra, keep_last=options.keep_checkpoints)
-            if interruption.is_wanted and state.step < options.steps:
+                with processes.sharing_errors():
+                    if processes.is_zero:
+                        save_checkpoint(run / "checkpoints", state, extra=extra, keep_last=options.keep_checkpoints)
+            if is_stopping and state.step < options.steps:
                 raise Interrupted(f"Stopped after step {state.step}; continue with 'hrnas resume {run}'.")
 
     result = recorder.finish(
@@ -140,7 +146,7 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
             f"validation_{task.metric}": recorder.best,
         }
     )
-    if is_set_aside(run) and (run.parents[1] / "pareto.json").is_file():
+    if processes.is_zero and is_set_aside(run) and (run.parents[1] / "pareto.json").is_file():
         refresh_pareto(run.parents[1])
     return result
 

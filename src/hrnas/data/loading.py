@@ -61,28 +61,41 @@ def train_batches(
     num_steps: int,
     options: AugmentOptions,
     workers: int,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Return the batches of steps first_step..num_steps-1, each of exactly `batch_size` augmented samples.
+
+    share: (part, parts): only so much of each batch, positions part * B / parts up to the next part's first.
 
     Samples are shown epoch after epoch, each time in another order; a batch may span the border of epochs and be larger
     than the set. The same arguments give the same batches, whatever `workers` (0: read in this process) and wherever
     `first_step` begins. Raises InputError, from the iteration, for a file that cannot be used.
     """
     _check(dataset, batch_size, input_size, workers)
-    plan = _TrainPlan(len(dataset), batch_size, seed, first_step, num_steps)
+    part, parts = share
+    assert batch_size % parts == 0, "the batch cannot be shared evenly"
+    positions = range(part * batch_size // parts, (part + 1) * batch_size // parts)
+    plan = _TrainPlan(len(dataset), batch_size, seed, first_step, num_steps, positions)
     return _loaded(_TrainReader(dataset, input_size, seed, options), plan, workers)
 
 
 def evaluation_batches(
-    dataset: SegmentationSet, *, batch_size: int, input_size: tuple[int, int], workers: int
+    dataset: SegmentationSet,
+    *,
+    batch_size: int,
+    input_size: tuple[int, int],
+    workers: int,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[EvaluationBatch]:
     """Return the whole set in order, the last batch as large as what is left.
 
+    share: (part, parts): only every parts-th of these batches, from the one numbered `part` on.
     Raises InputError, from the iteration, for a file that cannot be used.
     """
     _check(dataset, batch_size, input_size, workers)
     indices = range(len(dataset))
     plan = [list(indices[start : start + batch_size]) for start in range(0, len(dataset), batch_size)]
+    plan = plan[share[0] :: share[1]]
     return map(_PackedEvaluation.unpack, _loaded(_EvaluationReader(dataset, input_size), plan, workers))
 
 
@@ -104,6 +117,7 @@ class _TrainPlan:
     seed: int
     first_step: int
     num_steps: int
+    positions: range
 
     def __len__(self) -> int:
         return max(0, self.num_steps - self.first_step)
@@ -112,7 +126,7 @@ class _TrainPlan:
         epoch, order = -1, np.empty(0, np.int64)
         for step in range(self.first_step, self.num_steps):
             places = []
-            for position in range(self.batch_size):
+            for position in self.positions:
                 needed, offset = divmod(step * self.batch_size + position, self.num_samples)
                 if needed != epoch:
                     epoch, order = needed, epoch_order(self.num_samples, self.seed, needed)

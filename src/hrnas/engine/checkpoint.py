@@ -123,7 +123,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name) and path.is_dir())
 
 
-def set_aside(path: Path) -> Path:
+def keep_damaged(path: Path) -> Path:
     """Rename a damaged checkpoint, so that it counts as none; return what it is called now."""
     aside = path.with_name(f"damaged-{path.name}")
     shutil.rmtree(aside, ignore_errors=True)  # of an earlier time at the same step

@@ -1,65 +1,114 @@
 """The training state and one training step.
 
-B batch, H height, W width.
+B batch (of this process), H height, W width.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hrnas.engine.averages import Averages
+from hrnas.engine.distributed import ALONE, Processes
 from hrnas.engine.optimization import set_learning_rate
 from hrnas.errors import NonFiniteError
 from hrnas.models.network import Network
 
-LossTerms = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""Logits and targets to named loss terms, scalars whose sum is minimised."""
+
+class Loss(Protocol):
+    """What a step minimises: the sum of all terms over all targets, divided by the weight of all targets.
+
+    So it does not depend on how a batch is divided among processes and micro-batches.
+    """
+
+    def loss_terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return named scalars, each a sum over the targets; the same names for every batch."""
+
+    def weight(self, targets: Tensor) -> Tensor:
+        """Return how many targets count, a scalar."""
 
 
 @dataclass(kw_only=True)
 class TrainState:
-    """What a training run changes: the network, its optimizer, its averages, the number of steps done."""
+    """What a training run changes: the network, its optimizer, its averages, the number of steps done.
+
+    processes: of the run; each holds the same state, bit for bit. sync_norm: batch norms see all processes' batches.
+    seed: of the random numbers of several processes. replica: the network as it is trained, DDP with several processes.
+    """
 
     model: Network
     optimizer: torch.optim.Optimizer
     averages: Averages
     step: int = 0
     seconds: float = 0.0
+    processes: Processes = ALONE
+    sync_norm: bool = False
+    seed: int = 0
+    replica: nn.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.wrap()
+
+    def wrap(self) -> None:
+        """Make the replica; to be called anew whenever parameters of the model have been replaced."""
+        self.replica = self.model  # lets go of the last one, and with it of its hooks on the gradients
+        self.replica = self.processes.wrap(self.model, sync_norm=self.sync_norm)
 
 
-def train_step(state: TrainState, images: Tensor, targets: Tensor, loss_terms: LossTerms, rate: float) -> float:
-    """Do one step and return its loss.
+def train_step(
+    state: TrainState, images: Tensor, targets: Tensor, task: Loss, rate: float, *, accumulate: int = 1
+) -> float:
+    """Do one step and return its loss, that of all processes together.
 
-    images: normalised (B, 3, H, W); targets: what loss_terms takes; rate: the learning rate.
-    Raises NonFiniteError, naming the loss term (or the gradient) and the step, before weights, optimizer state or
-    averages have changed.
+    images: this process's share of the batch, normalised (B, 3, H, W); targets: what the task takes, B of them;
+    rate: the learning rate; accumulate: micro-batches in which B images are worked on one after the other.
+    Raises NonFiniteError, naming the loss term (or the gradient) and the step, on all processes, before weights,
+    optimizer state or averages have changed.
     """
+    processes = state.processes
     set_learning_rate(state.optimizer, rate)
     state.model.train()
-    terms = loss_terms(state.model(images), targets)
-    for name, term in terms.items():
-        value = float(term.detach())
-        if not math.isfinite(value):
-            raise _non_finite(f"Loss term '{name}'", value, state.step + 1)
-    loss = torch.stack(list(terms.values())).sum()
-    loss.backward()
+    processes.seed(state.seed, state.step)
+    weight = processes.sum(task.weight(targets)).clamp_min(1)
+    totals: dict[str, Tensor] = {}
+    parts = list(zip(images.chunk(accumulate), targets.chunk(accumulate), strict=True))
+    for number, (part_images, part_targets) in enumerate(parts, 1):
+        is_last = number == len(parts)
+        with nullcontext() if is_last or processes.count == 1 else state.replica.no_sync():  # type: ignore[operator]
+            outputs = state.replica(part_images)
+            terms = {name: term / weight for name, term in task.loss_terms(outputs, part_targets).items()}
+            totals = {name: term.detach() + totals.get(name, 0) for name, term in terms.items()}
+            if is_last:
+                loss = _checked_loss(state, totals)
+            # DDP takes the mean over the processes, where the sum is wanted.
+            (torch.stack(list(terms.values())).sum() * processes.count).backward()
     gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
     norm = float(torch.nn.utils.get_total_norm(gradients))
     if not math.isfinite(norm):
-        state.optimizer.zero_grad(set_to_none=True)
-        raise _non_finite("The gradient", norm, state.step + 1)
+        raise _non_finite(state, "The gradient", norm)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
+    processes.average_statistics(state.model)
     state.averages.update(state.model)
     state.step += 1
-    return float(loss.detach())
+    return loss
 
 
-def _non_finite(what: str, value: float, step: int) -> NonFiniteError:
+def _checked_loss(state: TrainState, totals: dict[str, Tensor]) -> float:
+    """Return the sum of the terms over all processes. Raises NonFiniteError on all of them."""
+    values = state.processes.sum(torch.stack(list(totals.values())))
+    for name, value in zip(totals, values.tolist(), strict=True):
+        if not math.isfinite(value):
+            raise _non_finite(state, f"Loss term '{name}'", value)
+    return float(values.sum())
+
+
+def _non_finite(state: TrainState, what: str, value: float) -> NonFiniteError:
+    state.optimizer.zero_grad(set_to_none=True)
     return NonFiniteError(
-        f"{what} became {value} at step {step}, before the optimizer step; checkpoints hold none of it. "
+        f"{what} became {value} at step {state.step + 1}, before the optimizer step; checkpoints hold none of it. "
         "Lower optimizer.learning_rate or look at the data with 'hrnas check'."
     )

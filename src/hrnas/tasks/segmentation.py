@@ -25,6 +25,10 @@ class SegmentationScore:
         self.names, self.colors = names, colors
         self.matrix = ConfusionMatrix(len(names))
 
+    @property
+    def counts(self) -> tuple[Tensor, ...]:
+        return (self.matrix.counts,)
+
     def update(self, outputs: Tensor, truths: Sequence[Tensor]) -> None:
         """Add logits (B, K, H', W') and masks uint8 (h, w), one an image."""
         for logits, truth in zip(outputs, truths, strict=True):
@@ -60,11 +64,15 @@ class Segmentation:
     def loss_terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return the cross-entropy of logits (B, K, H', W'), resized to the targets uint8 (B, H, W), void left out.
 
-        A batch that is all void gives 0, with a gradient of 0.
+        Summed over the pixels; a batch that is all void gives 0, with a gradient of 0.
         """
         logits = F.interpolate(outputs, size=targets.shape[1:], mode="bilinear", align_corners=False)
         total = F.cross_entropy(logits, targets.long(), ignore_index=IGNORED, reduction="sum")
-        return {"cross_entropy": total / (targets != IGNORED).sum().clamp_min(1)}
+        return {"cross_entropy": total}
+
+    def weight(self, targets: Tensor) -> Tensor:
+        """Return the number of pixels that are not void."""
+        return (targets != IGNORED).sum()
 
     def make_score(self) -> SegmentationScore:
         return SegmentationScore(self.names, self.colors)

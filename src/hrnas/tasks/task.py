@@ -17,6 +17,13 @@ from hrnas.structures import Sample
 class Score(Protocol):
     """A metric over a set, from exact counts."""
 
+    @property
+    def counts(self) -> tuple[Tensor, ...]:
+        """The integer tensors that the figures follow from; sums over parts of a set are those of the set.
+
+        Changed in place by who adds up the parts that several processes have scored.
+        """
+
     def update(self, outputs: Tensor, truths: Sequence[Tensor]) -> None:
         """Add a batch: the network's outputs (B, K, ...) and one truth an image."""
 
@@ -35,7 +42,13 @@ class Task(Protocol):
         """Outputs of the network's head."""
 
     def loss_terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return named scalars whose sum is minimised."""
+        """Return named scalars, each a sum over the targets; what is minimised is their sum divided by the weight."""
+
+    def weight(self, targets: Tensor) -> Tensor:
+        """Return how many targets count, a scalar: pixels, joints, boxes; what loss terms are divided by.
+
+        Taken over a whole batch, so the loss does not depend on how the batch is divided.
+        """
 
     def make_score(self) -> Score:
         """Return an empty score."""
