@@ -189,7 +189,7 @@ def test_bad_data_found_by_evaluate_leaves_the_run_alone(tmp_path: Path) -> None
         (("--input-size", "0x24"), ("HEIGHTxWIDTH",)),
         (("--overwrite=maybe",), ("'overwrite'", "bool", "maybe")),
         (("--overwrite", "maybe"), ("maybe",)),
-        (("--budget", "much"), ("'much'", "macs=1.5G or 60%")),
+        (("--budget", "much"), ("'much'", "params=2M or 60%")),
         (("--budget", "flops=1G"), ("Unknown budget 'flops'", "macs")),
         (("--budget", "120%"), ("120%", "at most at 100%")),
         (("--space", "tinny"), ("Unknown search space 'tinny'", "Did you mean 'tiny'?", "hr-small")),

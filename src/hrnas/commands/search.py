@@ -35,7 +35,7 @@ DEVICE_ALIGN: Final = {"cpu": 1, "cuda": 8}
 """What `align: auto` means."""
 
 PROBE_IMAGES: Final = 4
-"""Images on which the change of output by each cut is measured."""
+"""Images on which the change of output by each cut is measured, at most a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,11 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         options=options.shrink,
         averages=state.averages.tensors,
         align=align,
-        probe=next(session.calibration_images(batch_size=PROBE_IMAGES, num_batches=1, seed=options.seed)),
+        probe=next(
+            session.calibration_images(
+                batch_size=min(PROBE_IMAGES, options.batch_size), num_batches=1, seed=options.seed
+            )
+        ),
         agree=processes.agree,
     )
     recorder = Recorder(run=run, session=session, options=options)
