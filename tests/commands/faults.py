@@ -78,6 +78,7 @@ def watched(fault: Fault) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "mkdir", before("mkdir", os.mkdir, first))
+        patch.setattr(os, "rmdir", before("rmdir", os.rmdir, first))
         patch.setattr(os, "rename", before("rename", os.rename, first))
         patch.setattr(os, "replace", before("rename", os.replace, first))
         patch.setattr(os, "fsync", before("fsync", os.fsync, lambda handle: os.readlink(f"/proc/self/fd/{handle}")))

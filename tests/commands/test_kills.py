@@ -69,12 +69,13 @@ def test_a_run_killed_while_it_is_made_is_begun_by_the_same_command(
     assert not list(run.rglob(".*"))
 
 
+@pytest.mark.parametrize("operation", ["rmdir /checkpoints$", "fsync /.environment.json"])
 def test_a_run_killed_while_it_replaces_another_is_begun_by_the_same_command(
-    reference: Path, search_run: Path, data: Path, tmp_path: Path
+    operation: str, reference: Path, data: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     assert tiny.search(data, run, steps=2).code == 0
-    killed_at("fsync /.environment.json", lambda: tiny.search(data, run, "--overwrite", **OFTEN))
+    killed_at(operation, lambda: tiny.search(data, run, "--overwrite", **OFTEN))
     outcome = hrnas("resume", run)
     assert outcome.code == 2
     assert "was stopped while it was made. Give its first command again." in outcome.err
