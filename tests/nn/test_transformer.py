@@ -145,3 +145,68 @@ def test_position_map_is_standardised(size: int) -> None:
 
 def test_the_position_map_of_one_place_is_zero() -> None:
     assert torch.equal(position_map(1), torch.zeros(1, 2, 1, 1))
+
+
+def without(layer: LightweightTransformer, kept: list[int], in_channels: int) -> LightweightTransformer:
+    """Return the same transformer with these tokens alone, by a plain reading of its layout."""
+    bare = LightweightTransformer(in_channels, 5, tokens=len(kept), size=4, heads=2, dropout=0.0).double()
+    state = layer.state_dict()
+    for key in state:
+        place = key.split(".")[0]
+        if place in ("projector", "token_norm", "queries") and state[key].dim():
+            state[key] = state[key][kept]
+        elif place == "inverse_projector":
+            state[key] = state[key][:, kept]
+    bare.load_state_dict(state)
+    return bare.train(layer.training)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("gone", [[0], [1, 4], [0, 1, 2, 3, 4]])
+def test_tokens_without_presence_are_out(training: bool, gone: list[int]) -> None:
+    torch.manual_seed(0)
+    layer = LightweightTransformer(3, 5, tokens=6, size=4, heads=2, dropout=0.0).double().train(training)
+    x = torch.randn(2, 3, 7, 9, dtype=torch.float64)
+    presence = torch.ones(6)
+    presence[gone] = 0
+    layer.set_presence(presence)
+    bare = without(layer, [token for token in range(6) if token not in gone], 3)
+    torch.testing.assert_close(layer(x, (7, 9)), bare(x, (7, 9)), rtol=1e-9, atol=1e-11)
+    layer.set_presence(torch.ones(6))
+    assert layer.key_bias is None
+    assert not torch.allclose(layer(x, (7, 9)), bare(x, (7, 9)))
+
+
+def test_a_token_of_scale_zero_that_is_present_is_not_out() -> None:
+    """Why there are presences: a zero scale alone changes what the other tokens become."""
+    torch.manual_seed(0)
+    layer = LightweightTransformer(3, 5, tokens=6, size=4, heads=2, dropout=0.0).double().eval()
+    x = torch.randn(2, 3, 7, 9, dtype=torch.float64)
+    with torch.no_grad():
+        layer.token_norm.weight[2] = 0
+        layer.inverse_projector.weight[:, 2] = 0
+        found, expected = layer(x, (7, 9)), without(layer, [0, 1, 3, 4, 5], 3)(x, (7, 9))
+    assert float((found - expected).norm() / expected.norm()) > 0.01
+
+
+def test_the_last_tokens_fade_with_the_module() -> None:
+    torch.manual_seed(0)
+    layer = LightweightTransformer(3, 5, tokens=3, size=4, heads=2, dropout=0.0).double()
+    x = torch.randn(2, 3, 7, 9, dtype=torch.float64)
+    whole = layer(x, (7, 9))
+    norms = []
+    for presence in (0.5, 0.1, 1e-3, 0.0):
+        layer.set_presence(torch.tensor([presence, presence, 0.0]))
+        norms.append(float(layer(x, (7, 9)).norm()))
+    two = without(layer, [0, 1], 3)(x, (7, 9)).norm()
+    assert norms == pytest.approx([0.5 * float(two), 0.1 * float(two), 1e-3 * float(two), 0], rel=1e-6)
+    layer.set_presence(None)
+    torch.testing.assert_close(layer(x, (7, 9)), whole)
+
+
+def test_presence_is_no_part_of_a_saved_network() -> None:
+    layer = LightweightTransformer(3, 5, tokens=6, size=4, heads=2, dropout=0.0)
+    before = set(layer.state_dict())
+    layer.set_presence(torch.tensor([1, 0.5, 1, 1, 1, 1]))
+    assert set(layer.state_dict()) == before
+    assert layer.key_bias is not None

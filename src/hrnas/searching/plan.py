@@ -319,9 +319,28 @@ def _cost(group: UnitGroup, name: str) -> int:
 
 
 def _exchange(ledger: Ledger, taken: list[Bundle], rest: list[Bundle], target: Target) -> list[Bundle]:
-    """Return which bundles to take instead, so that the target is met; those taken where no way was found."""
+    """Return which bundles to take instead, so that the target is met; those taken where no way was found.
+
+    First a single large bundle is put back, the last taken first, and small ones of those left are taken in order until
+    the limits hold again. Where there are none, sums of bundles near the end of those taken change places.
+    """
     name = max(target.limits, key=lambda name: ledger.counts[name] / target.limits[name])
     limit = target.limits[name]
+
+    def is_small(bundle: Bundle) -> bool:
+        return len(bundle.units) * _cost(ledger.groups[bundle.group], name) < TOLERANCE * limit
+
+    small = [bundle for bundle in rest if is_small(bundle)]
+    large = [place for place in reversed(range(len(taken))) if not is_small(taken[place])]
+    for place in large[:20]:
+        back = taken[place]
+        ledger.take(back.group, -len(back.units))
+        more, _ = _take_until_it_fits(ledger, small, target)
+        if target.is_met(ledger.counts):
+            return [*taken[:place], *taken[place + 1 :], *more]
+        for bundle in more:
+            ledger.take(bundle.group, -len(bundle.units))
+        ledger.take(back.group, len(back.units))
     order = [*taken, *rest]
     costs = [len(bundle.units) * _cost(ledger.groups[bundle.group], name) for bundle in order]
     rises = [price if place < len(taken) else -price for place, price in enumerate(costs)]
@@ -330,8 +349,8 @@ def _exchange(ledger: Ledger, taken: list[Bundle], rest: list[Bundle], target: T
         for sign in (1, -1):
             for place in changed:
                 bundle = order[place]
-                back = place < len(taken)
-                ledger.take(bundle.group, sign * (-1 if back else 1) * len(bundle.units))
+                direction = -sign if place < len(taken) else sign
+                ledger.take(bundle.group, direction * len(bundle.units))
             if sign == 1 and target.is_met(ledger.counts):
                 return [bundle for place, bundle in enumerate(order) if (place < len(taken)) != (place in changed)]
         if tried >= 100:
