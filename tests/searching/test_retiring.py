@@ -22,26 +22,33 @@ def retiring(seed: int = 0) -> tuple[Network, Retirement, Tensor]:
     return model, Retirement(model, groups), chosen
 
 
+def channels_of(model: Network) -> Tensor:
+    groups = unit_groups(model.architecture, SIZE)
+    return torch.cat([torch.full((group.count,), group.kernel_size is not None) for group in groups])
+
+
 def factors_of(model: Network) -> Tensor:
     return importance_factors(factors(model, unit_groups(model.architecture, SIZE)))
 
 
-def test_presence_and_factor_fall_with_the_third_power() -> None:
+def test_presences_and_factors_of_channels_fall_with_the_third_power() -> None:
     model, retirement, chosen = retiring()
-    before = factors_of(model)
+    before, channels = factors_of(model), channels_of(model)
     retirement.retire(chosen, 14)
     for step in range(5, 15):  # ten steps, the deadline's included
         retirement.step(step)
         left = ((14 - step) / 10) ** 3
         assert retirement.presence[chosen].tolist() == pytest.approx([left] * int(chosen.sum()), abs=1e-6)
-        assert factors_of(model)[chosen].tolist() == pytest.approx((before[chosen] * left).tolist(), abs=1e-6)
-        assert torch.equal(factors_of(model)[~chosen], before[~chosen])
+        fading = chosen & channels
+        assert factors_of(model)[fading].tolist() == pytest.approx((before[fading] * left).tolist(), abs=1e-6)
+        assert torch.equal(factors_of(model)[~fading], before[~fading])
     assert torch.equal(retirement.gone, chosen)
-    assert not factors_of(model)[chosen].any()
+    assert not factors_of(model)[fading].any()
 
 
 def test_what_is_at_zero_is_held_there() -> None:
     model, retirement, chosen = retiring()
+    chosen &= channels_of(model)
     retirement.vanish(chosen, 3)
     for step in (4, 5):
         with torch.no_grad():

@@ -1,8 +1,9 @@
 """Retiring: units on their way out of a network, smoothly, so that no cut is felt.
 
 A unit that is to leave gets a deadline. Until then its presence falls from 1 to 0 with the third power of the steps
-left, so that it arrives flat, and its factor falls alike. A channel of factor zero puts out a constant, which a cut
-preserves; a token of presence zero is out of attention (`nn.transformer`). A block that loses all its channels fades
+left, so that it arrives flat. A channel's factor falls alike: at factor zero it puts out a constant, which a cut
+preserves. A token at presence zero is out of attention (`nn.transformer`); its factor stays as it is, for the layer
+norms behind it would undo a small one. A block that loses all its channels fades
 with the scale of its shared norm, which would undo any common scale of theirs. Freed units are held at zero until they
 are cut.
 
@@ -78,13 +79,13 @@ class Retirement:
         left = (self.deadline - step + 1).clamp_min(1).float()  # steps to go, this one included
         ratio = torch.where(leaving, ((left - 1) / left) ** 3, torch.ones_like(left))
         self.presence *= ratio
-        for scale, part in zip(self._scales, ratio.split(self._lengths), strict=True):
-            if bool((part < 1).any()):
-                scale.mul_(part.to(scale))
         for name, first, groups in blocks_of(self._groups):
-            channels = sum(group.count for group in groups if group.kernel_size is not None)
-            own = slice(first, first + channels)
-            if channels and bool(leaving[own].all()) and bool((self.deadline[own] >= step).any()):
+            own = slice(first, first + sum(group.count for group in groups if group.kernel_size is not None))
+            if not bool(leaving[own].any()):
+                continue
+            factor = self._model.get_parameter(f"{name}.depthwise_norm.weight")
+            factor.mul_(ratio[own].to(factor))
+            if bool(leaving[own].all()) and bool((self.deadline[own] >= step).any()):
                 # The block closes as its last channels do.
                 scale = self._model.get_parameter(f"{name}.project_norm.weight")
                 scale.mul_(float(ratio[own].max()))
