@@ -132,6 +132,8 @@ def choose(left: dict[str, int], kept: int | None, draw: random.Random) -> str |
         return kind.begins is None if kept is None else (kind.begins or 0) <= kept <= kind.ends
 
     fitting = [name for name, kind in KINDS.items() if left[name] > 0 and fits(kind)]
+    if not fitting and kept is None:
+        fitting = [name for name in KINDS if left[name] > 0]  # awaited from the very start of a run
     for name in ("creation", "swap", "best", "ending"):
         if name in fitting and not (name == "ending" and len(fitting) > 1 and draw.random() < 0.5):
             return name
@@ -268,7 +270,7 @@ def main() -> None:
     sessions: set[int] = set()
     left = {name: kind.tries - sum(moment["kind"] == name for moment in moments) for name, kind in KINDS.items()}
     while sum(left.values()):
-        assert len(runs) < 20, f"moments that do not come: {left}"
+        assert len(runs) < 40, f"moments that do not come: {left}"
         name, kept = f"run-{len(runs)}", None
         draw, run = random.Random(f"{given.seed} {name}"), out / name
         shutil.rmtree(run, ignore_errors=True)
@@ -298,7 +300,8 @@ def main() -> None:
     facts = environment("kills")
     print(f"{facts['processor']}, {facts['cores']} cores, torch {facts['torch']}, Python {facts['python']}\n")
     print(table(moments, runs))
-    print(f"\n{len(runs)} runs, {len(orphans)} processes left over.")
+    killed = len({moment["run"] for moment in moments})
+    print(f"\n{killed} runs were killed at these moments, then ended and compared; {len(orphans)} processes left over.")
     half_written = sorted({name for moment in moments for name in moment["left"]})
     print(f"Half-written things found after kills: {', '.join(half_written)}.")
     if sum(runs.values()) or orphans or max(moment["lost"] for moment in moments) > INTERVAL:
