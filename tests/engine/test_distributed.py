@@ -150,6 +150,24 @@ def test_wrapping_again_leaves_no_hook_behind() -> None:
             np.testing.assert_allclose(one, other.numpy(), rtol=1e-9, atol=1e-12)
 
 
+def repeated_gradients(processes: Processes) -> list[Tensor]:
+    """Return the gradients of the same step, of unchanged weights, before and after DDP has moved them about."""
+    state = new_state(processes)
+    found: list[Tensor] = []
+    state.optimizer.register_step_pre_hook(
+        lambda *_: found.append(torch.cat([parameter.grad.flatten() for parameter in state.model.parameters()]))
+    )
+    for _ in range(3):
+        train_step(state, *(share(processes, whole) for whole in batch(0)), TASK, 0.0)
+    return found
+
+
+def test_gradients_of_three_processes_have_the_same_bits_before_and_after_ddp_settles() -> None:
+    for first, *later in run_ranks(3, repeated_gradients):
+        for other in later:
+            assert np.array_equal(first, other)
+
+
 def statistics(processes: Processes) -> dict[str, Any]:
     state = new_state(processes)
     train_step(state, *(share(processes, whole) for whole in batch(0)), TASK, 0.01)

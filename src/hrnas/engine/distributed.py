@@ -67,12 +67,15 @@ class Processes:
         device = next(model.parameters()).device
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
-            return nn.parallel.DistributedDataParallel(
+            replica = nn.parallel.DistributedDataParallel(
                 model,
                 device_ids=[device] if device.type == "cuda" else None,
                 process_group=self.reduction,
                 broadcast_buffers=False,  # `average_statistics` keeps them alike; torch 2.11 has no newer name for it
             )
+        if device.type == "cpu":
+            replica.register_comm_hook(self.reduction, _mean_in_order)
+        return replica
 
     @torch.no_grad()
     def average_statistics(self, model: nn.Module) -> None:
@@ -273,6 +276,25 @@ def check_shares(batch_size: int, count: int, accumulate: int) -> None:
             f"Batch size is {batch_size}, over all processes; it cannot be dealt out evenly to {what}. "
             f"Set batch_size to {f'{lower} or ' if lower else ''}{upper}."
         )
+
+
+def _mean_in_order(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """Return the future mean of a bucket of gradients over the processes, summed in the order of their ranks.
+
+    gloo's own sum takes an order that depends on a number's place in the bucket, and DDP moves gradients about after
+    its first step: a resumed run of three processes would not have the bits of the run that never stopped.
+    """
+    own = bucket.buffer()
+    gathered = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
+    future = dist.all_gather(gathered, own, group=group, async_op=True).get_future()
+
+    def mean(_: Any) -> Tensor:
+        total, *others = gathered
+        for other in others:
+            total += other
+        return total.div_(len(gathered))
+
+    return future.then(mean)
 
 
 def _meet(store: dist.Store, rank: int, count: int) -> dist.Store:
