@@ -3,8 +3,8 @@
     python benchmarks/processes.py --out runs/processes
 
 Searches on Toy City with cuts in between, each pair once in float64 and once in float32. float64 tells whether the
-two compute the same; float32 how far rounding alone drives two runs apart, and so does the control, one process on two
-threads. Then scores the first network with one process and with two. Prints tables.
+two compute the same; float32 how far rounding alone drives two runs apart, as does the control there, one process on
+two threads. Then scores the first network with one process and with two. Prints tables.
 """
 
 import argparse
@@ -63,6 +63,8 @@ def compare(given: argparse.Namespace, data: Path, *, is_double: bool) -> None:
     """Search with every setting and print a row for each."""
     found = {}
     for number, (name, (count, threads, more)) in enumerate(SETTINGS.items()):
+        if is_double and name == THREADS:
+            continue
         run = given.out / f"{'double' if is_double else 'single'}-{number}"
         words = [
             "search", str(data), "--run", str(run), "--overwrite", "--space", given.space, "--budget", given.budget,

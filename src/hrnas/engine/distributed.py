@@ -226,7 +226,7 @@ def join_processes(device: torch.device | None = None) -> Processes:
         return processes
     with processes.guard("All are needed; start them again."):
         if not dist.is_initialized():
-            store = _meet(next(rendezvous("env://", timeout=PATIENCE))[0], rank, count)
+            store = meet(next(rendezvous("env://", timeout=PATIENCE))[0], rank, count)
             dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=PATIENCE)
             atexit.register(_leave)
         if device is None:
@@ -297,15 +297,17 @@ def _mean_in_order(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[
     return future.then(mean)
 
 
-def _meet(store: dist.Store, rank: int, count: int) -> dist.Store:
+def meet(store: dist.Store, rank: int, count: int, *, patience: timedelta = PATIENCE) -> dist.Store:
     """Return the part of the store that belongs to these very processes, once all of them are here.
+
+    Raises torch's DistError when they are not within `patience`.
 
     torchrun's store outlives a restart, and with it the addresses of the processes that are gone. How often a process
     was restarted differs between machines, so no number that torchrun gives tells the attempts apart: rank zero
     draws a name for this one, and greets everybody with it until everybody has it.
     """
     own = uuid.uuid4().hex
-    deadline = time.monotonic() + PATIENCE.total_seconds()
+    deadline = time.monotonic() + patience.total_seconds()
     if rank == 0:
         missing = set(range(1, count))
         while missing:
