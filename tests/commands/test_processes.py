@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from commands.test_resume import assert_same_run
 from commands.tiny import Outcome, hrnas
 from commands.together import search, together
 from engine.ranks import run_ranks
+from hrnas.commands import session
+from hrnas.commands.options import default_workers
+from hrnas.data.opening import open_split
+from hrnas.data.transforms import AugmentOptions
 from hrnas.engine.distributed import Processes
 
 
@@ -141,13 +146,10 @@ def test_a_broken_file_is_found_whoever_reads_it(tmp_path: Path) -> None:
 
 
 def whole_epochs(processes: Processes, data: Path) -> list[Any]:
-    from hrnas.commands.session import open_session
-    from hrnas.data.transforms import AugmentOptions
-
-    session = open_session(str(data), input_size=None, device="cpu", workers=0, splits=("train",))
+    opened = session.open_session(str(data), input_size=None, device="cpu", workers=0, splits=("train",))
     given = {"batch_size": 4, "seed": 1, "first_step": 0, "num_steps": 3, "augment": AugmentOptions()}
-    calibration = list(session.calibration_images(batch_size=4, num_batches=2, seed=1))
-    return [[batch.images for batch in session.train_batches(**given)], calibration]
+    calibration = list(opened.calibration_images(batch_size=4, num_batches=2, seed=1))
+    return [[batch.images for batch in opened.train_batches(**given)], calibration]
 
 
 def test_the_shares_of_the_processes_are_the_batches_of_one(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,9 +163,30 @@ def test_the_shares_of_the_processes_are_the_batches_of_one(data: Path, monkeypa
         assert [images.tobytes() for images in own] == [images.tobytes() for images in calibration]
 
 
-def test_workers_share_the_cores_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hrnas.commands.options import default_workers
+def opening_times(processes: Processes, data: Path) -> list[float]:
+    def slow_open(*given: Any) -> Any:
+        times.append(time.monotonic())
+        time.sleep(0.2)
+        times.append(time.monotonic())
+        return open_split(*given)
 
+    times: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "open_split", slow_open)
+        session.open_session(str(data), input_size=None, device="cpu", workers=0, splits=("train",))
+    return times
+
+
+def test_one_process_of_a_machine_opens_the_data_first_and_the_others_find_it_rendered(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HRNAS_CACHE", tiny.cache_folder())
+    (_, done), (begun, _), (also_begun, also_done) = run_ranks(3, opening_times, data)
+    assert done <= min(begun, also_begun)
+    assert begun < also_done, "the others open it together"
+
+
+def test_workers_share_the_cores_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 12)
     assert default_workers() == 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")

@@ -4,7 +4,10 @@ import os
 import re
 import signal
 import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 
 from engine.ranks import run_ranks
 from hrnas.engine.averages import Averages
-from hrnas.engine.distributed import ALONE, Processes, check_shares, join_processes
+from hrnas.engine.distributed import ALONE, Processes, check_shares, join_processes, meet
 from hrnas.engine.optimization import OptimizerOptions, make_optimizer
 from hrnas.engine.training import TrainState, train_step
 from hrnas.errors import BudgetError, InputError, LostProcessError, NonFiniteError
@@ -138,7 +141,9 @@ def whole_batch_gradients(processes: Processes) -> list[Tensor]:
         lambda *_: found.append(torch.cat([parameter.grad.flatten() for parameter in state.model.parameters()]))
     )
     for _ in range(3):
-        state.wrap()  # hooks left over from the last would reduce again
+        last = weakref.ref(state.replica)
+        state.wrap()
+        assert processes.count == 1 or last() is None, "its hooks would live on with it"
         train_step(state, *(share(processes, whole) for whole in batch(0)), TASK, 0.0, accumulate=2 // processes.count)
     return found
 
@@ -148,6 +153,24 @@ def test_wrapping_again_leaves_no_hook_behind() -> None:
     for found in run_ranks(2, whole_batch_gradients):
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, other.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def repeated_gradients(processes: Processes) -> list[Tensor]:
+    """Return the gradients of the same step, of unchanged weights, before and after DDP has moved them about."""
+    state = new_state(processes)
+    found: list[Tensor] = []
+    state.optimizer.register_step_pre_hook(
+        lambda *_: found.append(torch.cat([parameter.grad.flatten() for parameter in state.model.parameters()]))
+    )
+    for _ in range(3):
+        train_step(state, *(share(processes, whole) for whole in batch(0)), TASK, 0.0)
+    return found
+
+
+def test_gradients_of_three_processes_have_the_same_bits_before_and_after_ddp_settles() -> None:
+    for first, *later in run_ranks(3, repeated_gradients):
+        for other in later:
+            assert np.array_equal(first, other)
 
 
 def statistics(processes: Processes) -> dict[str, Any]:
@@ -268,6 +291,21 @@ def read_shared(processes: Processes) -> list[Any]:
 
 def test_an_error_of_one_reader_stops_all_at_the_same_batch() -> None:
     assert run_ranks(2, read_shared) == [[1, 2, "File x is truncated.", 4]] * 2
+
+
+def test_a_restarted_group_meets_apart_from_what_the_dead_one_left_in_the_store() -> None:
+    store = torch.distributed.HashStore()
+    store.set("hrnas/hello/1", "dead")
+    store.set("hrnas/welcome/1", "dead old")
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(meet, store, 1, 2, patience=timedelta(seconds=10))
+        time.sleep(0.1)  # the second process is first to look
+        first = meet(store, 0, 2, patience=timedelta(seconds=10))
+        second = other.result()
+    first.set("address", "new")
+    assert second.check(["address"])
+    assert second.get("address") == b"new"
+    assert not torch.distributed.PrefixStore("hrnas/old", store).check(["address"])
 
 
 def lose(processes: Processes) -> Any:

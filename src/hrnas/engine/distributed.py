@@ -67,12 +67,15 @@ class Processes:
         device = next(model.parameters()).device
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
-            return nn.parallel.DistributedDataParallel(
+            replica = nn.parallel.DistributedDataParallel(
                 model,
                 device_ids=[device] if device.type == "cuda" else None,
                 process_group=self.reduction,
                 broadcast_buffers=False,  # `average_statistics` keeps them alike; torch 2.11 has no newer name for it
             )
+        if device.type == "cpu":
+            replica.register_comm_hook(self.reduction, _mean_in_order)
+        return replica
 
     @torch.no_grad()
     def average_statistics(self, model: nn.Module) -> None:
@@ -223,7 +226,7 @@ def join_processes(device: torch.device | None = None) -> Processes:
         return processes
     with processes.guard("All are needed; start them again."):
         if not dist.is_initialized():
-            store = _meet(next(rendezvous("env://", timeout=PATIENCE))[0], rank, count)
+            store = meet(next(rendezvous("env://", timeout=PATIENCE))[0], rank, count)
             dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=PATIENCE)
             atexit.register(_leave)
         if device is None:
@@ -275,15 +278,36 @@ def check_shares(batch_size: int, count: int, accumulate: int) -> None:
         )
 
 
-def _meet(store: dist.Store, rank: int, count: int) -> dist.Store:
+def _mean_in_order(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """Return the future mean of a bucket of gradients over the processes, summed in the order of their ranks.
+
+    gloo's own sum takes an order that depends on a number's place in the bucket, and DDP moves gradients about after
+    its first step: a resumed run of three processes would not have the bits of the run that never stopped.
+    """
+    own = bucket.buffer()
+    gathered = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
+    future = dist.all_gather(gathered, own, group=group, async_op=True).get_future()
+
+    def mean(_: Any) -> Tensor:
+        total, *others = gathered
+        for other in others:
+            total += other
+        return total.div_(len(gathered))
+
+    return future.then(mean)
+
+
+def meet(store: dist.Store, rank: int, count: int, *, patience: timedelta = PATIENCE) -> dist.Store:
     """Return the part of the store that belongs to these very processes, once all of them are here.
+
+    Raises torch's DistError when they are not within `patience`.
 
     torchrun's store outlives a restart, and with it the addresses of the processes that are gone. How often a process
     was restarted differs between machines, so no number that torchrun gives tells the attempts apart: rank zero
     draws a name for this one, and greets everybody with it until everybody has it.
     """
     own = uuid.uuid4().hex
-    deadline = time.monotonic() + PATIENCE.total_seconds()
+    deadline = time.monotonic() + patience.total_seconds()
     if rank == 0:
         missing = set(range(1, count))
         while missing:
