@@ -22,6 +22,7 @@ from hrnas.data.transforms import normalize
 from hrnas.engine.averages import Averages
 from hrnas.engine.checkpoint import Checkpoint, restore, save_checkpoint
 from hrnas.engine.optimization import learning_rate, make_optimizer
+from hrnas.engine.recomputation import recompute_blocks
 from hrnas.engine.training import TrainState, train_step
 from hrnas.errors import Interrupted
 from hrnas.models.network import Network
@@ -73,6 +74,8 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     torch.manual_seed(options.seed)
     model = Network(supernet if checkpoint is None else checkpoint.architecture)
     model.to(session.device, memory_format=torch.channels_last)
+    if options.recompute:
+        recompute_blocks(model)
     schedule = {"steps": options.steps, "batch_size": options.batch_size}
     curve = cost_curve(options.shrink, supernet_macs=widest.macs, budget_macs=budget_macs, steps=options.steps)
     shrinking_rates = [
@@ -84,7 +87,12 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         scaled=factors(model, unit_groups(model.architecture, input_size)),
         scale=factor_scale(options.shrink, shrinking_rates),
     )
-    state = TrainState(model=model, optimizer=optimizer, averages=Averages(model, options.batch_size))
+    state = TrainState(
+        model=model,
+        optimizer=optimizer,
+        averages=Averages(model, options.batch_size),
+        precision=options.precision,
+    )
     shrinker = Shrinker(
         model,
         optimizer,

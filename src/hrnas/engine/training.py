@@ -6,6 +6,7 @@ B batch, H height, W width.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -15,19 +16,26 @@ from hrnas.engine.optimization import set_learning_rate
 from hrnas.errors import NonFiniteError
 from hrnas.models.network import Network
 
+PRECISIONS: Final = ("float32", "bfloat16")
+
 LossTerms = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """Logits and targets to named loss terms, scalars whose sum is minimised."""
 
 
 @dataclass(kw_only=True)
 class TrainState:
-    """What a training run changes: the network, its optimizer, its averages, the number of steps done."""
+    """What a training run changes: the network, its optimizer, its averages, the number of steps done.
+
+    precision: one of PRECISIONS, of the operations in the network's forward and backward pass; all that is kept from
+    step to step is float32, and so is the loss.
+    """
 
     model: Network
     optimizer: torch.optim.Optimizer
     averages: Averages
     step: int = 0
     seconds: float = 0.0
+    precision: str = "float32"
 
 
 def train_step(state: TrainState, images: Tensor, targets: Tensor, loss_terms: LossTerms, rate: float) -> float:
@@ -39,7 +47,9 @@ def train_step(state: TrainState, images: Tensor, targets: Tensor, loss_terms: L
     """
     set_learning_rate(state.optimizer, rate)
     state.model.train()
-    terms = loss_terms(state.model(images), targets)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=state.precision == "bfloat16"):
+        outputs = state.model(images)
+    terms = loss_terms(outputs.float(), targets)
     for name, term in terms.items():
         value = float(term.detach())
         if not math.isfinite(value):
