@@ -70,6 +70,7 @@ def training_memory(
     input_size: Size,
     micro_batch: int,
     *,
+    batch_size: int | None = None,
     precision: str = "float32",
     recompute: bool = False,
     device: str = "cpu",
@@ -78,8 +79,9 @@ def training_memory(
 ) -> Memory:
     """Predict the memory of a training step: a network with a dense head, a cross-entropy at the input's size.
 
-    micro_batch: images that go through the network at a time. precision: float32 or bfloat16. recompute: search blocks
-    keep their inputs only. device: its type; other than cpu means no scratch of oneDNN, and is not measured.
+    micro_batch: images that go through the network at a time. batch_size: images of the whole step where they are more.
+    precision: float32 or bfloat16. recompute: search blocks keep their inputs only. device: its type; what is not cpu
+    has neither oneDNN's scratch nor the C library's unused pieces, and is not measured.
     num_moments: numbers the optimizer holds a parameter; num_averages: averages of it.
     """
     terms = _Terms(number={"float32": _FLOAT, "bfloat16": 2}[precision], images=micro_batch, device=device)
@@ -88,11 +90,15 @@ def training_memory(
     assert params == cost(architecture, input_size).params
     # The batch as it was read and normalised, and labels; in bfloat16 a copy of the images, and one of the weights.
     copies = terms.number if terms.number < _FLOAT else 0
-    held = micro_batch * _area(input_size) * (architecture.in_channels * (1 + _FLOAT + copies) + 1) + params * copies
+    pixels = _area(input_size)
+    held = (batch_size or micro_batch) * pixels * (architecture.in_channels * (1 + _FLOAT) + 1)
+    held += micro_batch * pixels * architecture.in_channels * copies + params * copies
     held += sum(part.kept + (0 if recompute else part.inner) for part in parts)
-    gradients = highest = 0
+    is_first = batch_size in (None, micro_batch)  # else the gradients of micro-batches before are there from the start
+    gradients = 0 if is_first else params * _FLOAT
+    highest = 0
     for part in reversed(parts):
-        gradients += part.params * _FLOAT
+        gradients += part.params * _FLOAT if is_first else 0
         highest = max(highest, held + gradients + part.scratch + (part.inner if recompute else 0))
         held -= part.kept + (0 if recompute else part.inner)
     return Memory(persistent=params * _FLOAT * (1 + num_moments + num_averages), working=highest)
