@@ -48,8 +48,9 @@ class Remedy:
 class Fit:
     """How a step fits; bytes.
 
-    free: None when the system does not say; then fits and largest_batch_size are None too. largest_batch_size: that
-    fits with the other options as they are, 0 when none does. remedies: what would make the batch fit, when it does not.
+    free: None when the system does not say; then fits and largest_batch_size are None too.
+    largest_batch_size: that fits with the other options as they are, 0 when none does.
+    remedies: what would make the batch fit, when it does not.
     """
 
     predicted: int

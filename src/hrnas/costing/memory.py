@@ -17,6 +17,12 @@ from hrnas.costing.analytic import NORM_PARAMS, PlacedBlock, Size, block_cost, c
 _FLOAT: Final = 4
 """Bytes of a float32 number."""
 
+MAPPED: Final = 32 << 20
+"""Blocks of this many bytes come from the system and go back to it; the C library keeps smaller ones (hrnas.cli)."""
+
+_UNUSED: Final = {False: 0.33, True: 1.1}
+"""Measured: what the C library holds unused, as a share of smaller blocks in use; without, with recomputation."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
@@ -24,15 +30,22 @@ class Memory:
 
     persistent: weights, moments of the optimizer and averages: there before, in and after every step.
     working: images, activations, gradients and scratch at the step's highest point.
+    unused: freed, but kept by the C library in pieces that fit nothing.
     """
 
     persistent: int
     working: int
+    unused: int
+
+    @property
+    def allocated(self) -> int:
+        """Bytes torch has taken at the highest point."""
+        return self.persistent + self.working
 
     @property
     def peak(self) -> int:
-        """Bytes at the highest point."""
-        return self.persistent + self.working
+        """Bytes the process has taken for the step, after some steps."""
+        return self.persistent + self.working + self.unused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +53,13 @@ class _Part:
     """A part of the network; bytes over all images that go through it at a time, and the number of its parameters.
 
     kept: held for the backward pass. inner: the same, but a search block can compute it again from its input.
-    scratch: needed beside them while the part goes backward, gradients of maps included.
+    scratch: needed beside them while the part goes backward, gradients of maps included. small: what of inner is in
+    blocks below MAPPED.
     """
 
     kept: int = 0
     inner: int = 0
+    small: int = 0
     scratch: int = 0
     params: int = 0
 
@@ -101,7 +116,12 @@ def training_memory(
         gradients += part.params * _FLOAT if is_first else 0
         highest = max(highest, held + gradients + part.scratch + (part.inner if recompute else 0))
         held -= part.kept + (0 if recompute else part.inner)
-    return Memory(persistent=params * _FLOAT * (1 + num_moments + num_averages), working=highest)
+    small = sum(part.small for part in parts) / max(1, sum(part.inner for part in parts))
+    return Memory(
+        persistent=params * _FLOAT * (1 + num_moments + num_averages),
+        working=highest,
+        unused=int(_UNUSED[recompute] * small * highest) if device == "cpu" else 0,
+    )
 
 
 def _parts(architecture: Architecture, input_size: Size, terms: _Terms) -> Iterator[_Part]:
@@ -158,11 +178,14 @@ def _block(
     for size, channels in block.kernels:
         copies = terms.bytes(channels * (2 * area_in + area_out))
         points.append(copies - hidden_out + _depthwise_scratch(size, channels, area_in + area_out, terms))
+    small = sum(2 * map_bytes for map_bytes in (hidden_in, hidden_out) if map_bytes < MAPPED)
     if block.tokens:
-        inner += _transformer(block, architecture.token_size, terms)
+        tokens = _transformer(block, architecture.token_size, terms)
+        inner, small = inner + tokens, small + tokens
     return _Part(
         kept=out if is_kept else 0,
         inner=inner,
+        small=small,
         scratch=max(points) + 2 * out + pending,
         params=block_cost(placed, architecture.token_size).params,
     )
