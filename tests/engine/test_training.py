@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hrnas.engine.averages import Averages
 from hrnas.engine.evaluation import averaged_network
 from hrnas.engine.optimization import OptimizerOptions, make_optimizer
-from hrnas.engine.training import TrainState, train_step
+from hrnas.engine.training import PRECISIONS, TrainState, train_step
 from hrnas.errors import NonFiniteError
 from hrnas.nn.recalibration import recalibrate
 from searching.networks import TINY, outputs_of, synthetic, tiny_network
@@ -162,3 +162,39 @@ def test_the_averaged_network_leaves_the_training_alone(is_training: bool) -> No
     assert all(torch.equal(value, before[name]) for name, value in snapshot(state).items())
     assert all(torch.equal(value, buffers[name]) for name, value in state.model.state_dict().items())
     assert [module.training for module in state.model.modules()] == modes
+
+
+@pytest.mark.parametrize("transformers", ["none", "all"])
+def test_a_step_in_bfloat16_is_close_to_one_in_float32(transformers: str) -> None:
+    """Loss to 1 %, gradients to a quarter of their norm (11 and 17 % measured); what is kept stays float32."""
+    space = replace(TINY, transformers=transformers, tokens=3, token_size=4, dropout=0.0)
+    losses, gradients = {}, {}
+    for precision in PRECISIONS:
+        model = tiny_network(0, space=space)
+        # A cut has emptied this block: its constant must go along with the precision of the map.
+        name = "stages.0.branches.0.0"
+        block = model.get_submodule(name)
+        block.resize(replace(block.block, kernels=(), shift=True))
+        optimizer = torch.optim.SGD(model.parameters())
+        state = TrainState(model=model, optimizer=optimizer, averages=Averages(model, 8), precision=precision)
+        before = {name: value.detach().clone() for name, value in model.named_parameters()}
+        dtypes = set()
+
+        def seen(outputs: Tensor, targets: Tensor, dtypes: set[torch.dtype] = dtypes) -> dict[str, Tensor]:
+            dtypes.add(outputs.dtype)
+            return terms(outputs, targets)
+
+        inner = set()
+        model.head.block.project.register_forward_hook(lambda *call, inner=inner: inner.add(call[2].dtype))
+        losses[precision] = train_step(state, *synthetic(0), seen, 1.0)
+        gradients[precision] = torch.cat(
+            [(before[name] - value.detach()).flatten() for name, value in model.named_parameters()]
+        )
+        assert dtypes == {torch.float32}
+        assert inner == {getattr(torch, precision)}
+        kept = [*model.state_dict().values(), *state.averages.tensors.values()]
+        assert {value.dtype for value in kept} == {torch.float32, torch.int64}
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
+    error = (gradients["bfloat16"] - gradients["float32"]).norm() / gradients["float32"].norm()
+    assert 0 < error < 0.25

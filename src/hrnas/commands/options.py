@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from hrnas.data.transforms import AugmentOptions
 from hrnas.engine.optimization import OptimizerOptions
-from hrnas.errors import InputError
+from hrnas.engine.training import PRECISIONS
+from hrnas.errors import InputError, did_you_mean
 
 
 class InputSize(NamedTuple):
@@ -48,6 +49,9 @@ class TrainingOptions:
     seed: of weights, order and augmentation.
     workers: processes that read and augment; 0 reads in the main process.
     device: auto, cpu, cuda, cuda:0, ...
+    precision: float32 or bfloat16, of the training step's operations; weights, loss and evaluation stay float32.
+    recompute: keep only the inputs of the search blocks for the backward pass and compute them again there: less
+        memory, about a third more time, the same numbers.
     optimizer: AdamW and its schedule.
     augment: random views in training.
     log_every: steps between two lines of metrics.jsonl.
@@ -67,6 +71,8 @@ class TrainingOptions:
     seed: int = 0
     workers: int = field(default_factory=default_workers)
     device: str = "auto"
+    precision: str = "float32"
+    recompute: bool = False
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     log_every: int = 10
@@ -92,6 +98,8 @@ class TrainingOptions:
         for name in ("workers", "checkpoints", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it cannot be negative.")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"Unknown precision '{self.precision}'. {did_you_mean(self.precision, PRECISIONS)}")
 
     @property
     def evaluation_steps(self) -> set[int]:

@@ -12,11 +12,14 @@ from rich.table import Table
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.budget import Target, format_count, parse_budget
 from hrnas.arch.presets import search_space
-from hrnas.commands.search import SearchOptions
+from hrnas.commands.fitting import Fit, Setting, fit
+from hrnas.commands.search import SearchOptions, align_of
 from hrnas.commands.session import Session, open_training_session
 from hrnas.costing.analytic import Cost, cost
 from hrnas.engine.averages import Averages
+from hrnas.engine.free_memory import free_memory
 from hrnas.engine.optimization import make_optimizer
+from hrnas.engine.recomputation import recompute_blocks
 from hrnas.engine.training import TrainState, train_step
 from hrnas.models.network import Network
 from hrnas.searching.control import cost_curve
@@ -46,27 +49,41 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         "smallest": smallest_network(supernet),
     }
     prices = {name: cost(network, session.input_size) for name, network in networks.items()}
+    setting = Setting(
+        batch_size=options.batch_size,
+        accumulate=options.accumulate,
+        precision=options.precision,
+        recompute=options.recompute,
+        device=session.device.type,
+    )
+    memory = {name: setting.peak(network, session.input_size) for name, network in networks.items()}
+    fitted = fit(supernet, session.input_size, setting, free_memory(session.device))
     table = Table(
         title=f"Space {options.space}, input {session.input_size}, batch {options.batch_size}", title_justify="left"
     )
     for column in ("network", "MACs", "parameters", "memory in training"):
         table.add_column(column, justify="left" if column == "network" else "right")
     for name, price in prices.items():
-        table.add_row(
-            name, format_count(price.macs), format_count(price.params), _bytes(memory(price, options.batch_size))
-        )
+        table.add_row(name, format_count(price.macs), format_count(price.params), _bytes(memory[name]))
     rich.print(table)
+    for line in _memory_lines(fitted, setting):
+        rich.print(line)
 
     widest = prices["widest"].counts
     targets = budget.resolve(prices["smallest"].counts, widest)
-    check_reachable(supernet, session.input_size, targets)
+    check_reachable(supernet, session.input_size, targets, align=align_of(options.align, session.device))
     for target in targets:
         rich.print(f"Budget {target}: can be met, {1 / target.share(widest):.1%} of the supernet.")
-    seconds = _search_seconds(options, session, networks, prices, targets)
-    rich.print(
-        f"Time: about {_duration(seconds)} for {options.steps} steps here on {session.device}, validations included; "
-        f"measured on {_PROBE_STEPS} steps of the widest and the smallest network, so only as quiet as this machine is."
-    )
+    seconds = None
+    if fitted.fits is False:
+        rich.print("Time: not measured, because a step may not fit into memory.")
+    else:
+        seconds = round(_search_seconds(options, session, networks, prices, targets), 1)
+        rich.print(
+            f"Time: about {_duration(seconds)} for {options.steps} steps here on {session.device}, validations "
+            f"included; measured on {_PROBE_STEPS} steps of the widest and the smallest network, so only as quiet as "
+            "this machine is."
+        )
     return {
         "verb": "plan",
         "space": options.space,
@@ -74,17 +91,41 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         "budgets": [target.text for target in targets],
         "budget_macs": targets[-1].macs,
         "budget_params": targets[-1].params,
-        "seconds": round(seconds, 1),
+        "seconds": seconds,
+        "memory": {
+            "predicted_bytes": fitted.predicted,
+            "free_bytes": fitted.free,
+            "fits": fitted.fits,
+            "largest_batch_size": fitted.largest_batch_size,
+            "remedies": [
+                {"options": remedy.options, "predicted_bytes": remedy.predicted} for remedy in fitted.remedies
+            ],
+        },
         "networks": {
-            name: {"macs": price.macs, "params": price.params, "memory_bytes": memory(price, options.batch_size)}
+            name: {"macs": price.macs, "params": price.params, "memory_bytes": memory[name]}
             for name, price in prices.items()
         },
     }
 
 
-def memory(price: Cost, batch_size: int) -> int:
-    """Estimate the bytes a training step holds: float32 activations, weights, gradients, moments, averages."""
-    return 4 * (price.activations * batch_size + 5 * price.params)
+def _memory_lines(fitted: Fit, setting: Setting) -> list[str]:
+    """Say whether a step fits into memory; where it does not, what would."""
+    predicted = f"{_bytes(fitted.predicted)} predicted at the highest point of a step"
+    if fitted.free is None:
+        return [f"Memory: {predicted}; this system does not say how much is free."]
+    largest = f"the largest batch that fits, with a fifth to spare, is {fitted.largest_batch_size}"
+    if fitted.fits:
+        return [f"Memory: {predicted}, {_bytes(fitted.free)} free; {largest}."]
+    if not fitted.largest_batch_size:
+        largest = "no batch fits with these options"
+    lines = [f"Warning: too little memory: {predicted}, {_bytes(fitted.free)} free; {largest}."]
+    lines += [
+        f"  Batch {setting.batch_size} fits with {remedy.options}: {_bytes(remedy.predicted)}."
+        for remedy in fitted.remedies
+    ]
+    if not fitted.remedies:
+        lines.append("  Nothing makes this batch fit; a smaller space, input or --device with more memory may.")
+    return lines
 
 
 def _search_seconds(
@@ -116,10 +157,13 @@ def _step_seconds(architecture: Architecture, options: PlanOptions, session: Ses
     """Return the fastest of a few training steps on random images."""
     with torch.random.fork_rng(devices=[]):
         model = Network(architecture).to(session.device, memory_format=torch.channels_last)
+        if options.recompute:
+            recompute_blocks(model)
         state = TrainState(
             model=model,
             optimizer=make_optimizer(model, options.optimizer),
             averages=Averages(model, options.batch_size),
+            precision=options.precision,
         )
         images = torch.randn(options.batch_size, 3, *session.input_size, device=session.device)
         images = images.contiguous(memory_format=torch.channels_last)

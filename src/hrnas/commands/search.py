@@ -24,6 +24,7 @@ from hrnas.data.transforms import normalize
 from hrnas.engine.averages import Averages
 from hrnas.engine.checkpoint import Checkpoint, restore, save_checkpoint
 from hrnas.engine.optimization import learning_rate, make_optimizer
+from hrnas.engine.recomputation import recompute_blocks
 from hrnas.engine.training import TrainState, train_step
 from hrnas.errors import InputError, Interrupted
 from hrnas.models.network import Network
@@ -84,7 +85,7 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     supernet = search_space(options.space, options.transformers).supernet(task.num_outputs)
     smallest, widest = cost_range(supernet, input_size)
     targets = parse_budget(options.budget).resolve(smallest.counts, widest.counts)
-    align = DEVICE_ALIGN[session.device.type] if options.align == "auto" else int(options.align)
+    align = align_of(options.align, session.device)
     run = Path(options.run) if options.run else sized_run_name(session.description, options.budget)
     check_reachable(supernet, input_size, targets, align=align)
     session.check_batch(supernet, options)
@@ -95,6 +96,8 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     torch.manual_seed(options.seed)
     model = Network(supernet if checkpoint is None else checkpoint.architecture)
     model.to(session.device, memory_format=torch.channels_last)
+    if options.recompute:
+        recompute_blocks(model)
     schedule = {"steps": options.steps, "batch_size": options.batch_size}
     curve = cost_curve(options.shrink, supernet=widest.counts, targets=targets, steps=options.steps)
     shrinking_rates = [
@@ -113,6 +116,7 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         processes=processes,
         sync_norm=options.sync_norm,
         seed=options.seed,
+        precision=options.precision,
     )
     shrinker = Shrinker(
         model,
@@ -243,6 +247,11 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     if len(targets) > 1 and processes.is_zero:
         return {**result, "networks": refresh_pareto(run)}
     return result
+
+
+def align_of(align: str, device: torch.device) -> int:
+    """Return the number that an option `align` means on a device."""
+    return DEVICE_ALIGN.get(device.type, 1) if align == "auto" else int(align)
 
 
 def _finished(folder: Path) -> dict[str, Any]:

@@ -175,13 +175,16 @@ def _open_splits(
 
 def open_training_session(data: str | Mapping[str, Any], options: TrainingOptions) -> Session:
     """Open a data set for training and validation as the options of a run say. Raises InputError as `open_session`."""
-    return open_session(
+    session = open_session(
         data,
         input_size=options.input_size,
         device=options.device,
         workers=options.workers,
         splits=("train", "validation"),
     )
+    if options.precision == "bfloat16" and session.device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise InputError(f"Device {session.device} computes no bfloat16. Use --precision float32 or a newer device.")
+    return session
 
 
 def find_device(name: str) -> torch.device:

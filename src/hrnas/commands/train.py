@@ -23,6 +23,7 @@ from hrnas.data.transforms import normalize
 from hrnas.engine.averages import Averages
 from hrnas.engine.checkpoint import Checkpoint, restore, save_checkpoint
 from hrnas.engine.optimization import learning_rate, make_optimizer
+from hrnas.engine.recomputation import recompute_blocks
 from hrnas.engine.training import TrainState, train_step
 from hrnas.errors import InputError, Interrupted
 from hrnas.models.loading import load_trained
@@ -72,6 +73,8 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
         if not is_whole:
             rich.print(f"{options.weights} is for other classes: the last convolution starts afresh.")
     model.to(session.device, memory_format=torch.channels_last)
+    if options.recompute:
+        recompute_blocks(model)
     if not is_resumed:
         config = resolved_config(
             options,
@@ -89,6 +92,7 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
         processes=processes,
         sync_norm=options.sync_norm,
         seed=options.seed,
+        precision=options.precision,
     )
     recorder = Recorder(run=run, session=session, options=options)
     if checkpoint is None:

@@ -6,7 +6,7 @@ B batch (of this process), H height, W width.
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from hrnas.engine.distributed import ALONE, Processes
 from hrnas.engine.optimization import set_learning_rate
 from hrnas.errors import NonFiniteError
 from hrnas.models.network import Network
+
+PRECISIONS: Final = ("float32", "bfloat16")
 
 
 class Loss(Protocol):
@@ -37,6 +39,8 @@ class TrainState:
 
     processes: of the run; each holds the same state, bit for bit. sync_norm: batch norms see all processes' batches.
     seed: of the random numbers of several processes. replica: the network as it is trained, DDP with several processes.
+    precision: one of PRECISIONS, of the operations in the network's forward and backward pass; all that is kept from
+    step to step is float32, and so is the loss.
     """
 
     model: Network
@@ -47,6 +51,7 @@ class TrainState:
     processes: Processes = ALONE
     sync_norm: bool = False
     seed: int = 0
+    precision: str = "float32"
     replica: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,8 +83,9 @@ def train_step(
     for number, (part_images, part_targets) in enumerate(parts, 1):
         is_last = number == len(parts)
         with nullcontext() if is_last or processes.count == 1 else state.replica.no_sync():  # type: ignore[operator]
-            outputs = state.replica(part_images)
-            terms = {name: term / weight for name, term in task.loss_terms(outputs, part_targets).items()}
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=state.precision == "bfloat16"):
+                outputs = state.replica(part_images)
+            terms = {name: term / weight for name, term in task.loss_terms(outputs.float(), part_targets).items()}
             totals = {name: term.detach() + totals.get(name, 0) for name, term in terms.items()}
             if is_last:
                 loss = _checked_loss(state, totals)

@@ -1,0 +1,234 @@
+"""Peak memory of a training step, predicted from an Architecture (docs/memory.md).
+
+What autograd keeps is added up part by part: stem convolution, search block, sum of a fusion, head, loss. Then the
+backward pass is walked from the last part to the first: each needs scratch, frees what was kept for it, and leaves the
+gradients of its parameters. The peak is the highest point of that walk. What the process holds without a network, its
+libraries above all, is not in it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from hrnas.arch.architecture import Architecture, Block
+from hrnas.costing.analytic import NORM_PARAMS, PlacedBlock, Size, block_cost, cost, halved, place_blocks
+
+_FLOAT: Final = 4
+"""Bytes of a float32 number."""
+
+MAPPED: Final = 32 << 20
+"""Blocks of this many bytes come from the system and go back to it; the C library keeps smaller ones (hrnas.cli)."""
+
+_UNUSED: Final = {False: 0.33, True: 1.1}
+"""Measured: what the C library holds unused, as a share of smaller blocks in use; without, with recomputation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of a training step.
+
+    persistent: weights, moments of the optimizer and averages: there before, in and after every step.
+    working: images, activations, gradients and scratch at the step's highest point.
+    unused: freed, but kept by the C library in pieces that fit nothing.
+    """
+
+    persistent: int
+    working: int
+    unused: int
+
+    @property
+    def allocated(self) -> int:
+        """Bytes torch has taken at the highest point."""
+        return self.persistent + self.working
+
+    @property
+    def peak(self) -> int:
+        """Bytes the process has taken for the step, after some steps."""
+        return self.persistent + self.working + self.unused
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A part of the network; bytes over all images that go through it at a time, and the number of its parameters.
+
+    kept: held for the backward pass. inner: the same, but a search block can compute it again from its input.
+    scratch: needed beside them while the part goes backward, gradients of maps included. small: what of inner is in
+    blocks below MAPPED.
+    """
+
+    kept: int = 0
+    inner: int = 0
+    small: int = 0
+    scratch: int = 0
+    params: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Terms:
+    """What decides how many bytes a number takes.
+
+    number: bytes of a number of a map. images: that go through the network at a time. device: cpu or another.
+    """
+
+    number: int
+    images: int
+    device: str
+
+    def bytes(self, numbers: int) -> int:
+        """Return the bytes of so many numbers of one image's maps, over all images."""
+        return numbers * self.number * self.images
+
+
+def training_memory(
+    architecture: Architecture,
+    input_size: Size,
+    micro_batch: int,
+    *,
+    batch_size: int | None = None,
+    precision: str = "float32",
+    recompute: bool = False,
+    device: str = "cpu",
+    num_moments: int = 2,
+    num_averages: int = 1,
+) -> Memory:
+    """Predict the memory of a training step: a network with a dense head, a cross-entropy at the input's size.
+
+    micro_batch: images that go through the network at a time. batch_size: images of the whole step where they are more.
+    precision: float32 or bfloat16. recompute: search blocks keep their inputs only. device: its type; what is not cpu
+    has neither oneDNN's scratch nor the C library's unused pieces, and is not measured.
+    num_moments: numbers the optimizer holds a parameter; num_averages: averages of it.
+    """
+    terms = _Terms(number={"float32": _FLOAT, "bfloat16": 2}[precision], images=micro_batch, device=device)
+    parts = [*_parts(architecture, input_size, terms), _loss(architecture, input_size, micro_batch)]
+    params = sum(part.params for part in parts)
+    assert params == cost(architecture, input_size).params
+    # The batch as it was read and normalised, and labels; in bfloat16 a copy of the images, and one of the weights.
+    copies = terms.number if terms.number < _FLOAT else 0
+    pixels = _area(input_size)
+    held = (batch_size or micro_batch) * pixels * (architecture.in_channels * (1 + _FLOAT) + 1)
+    held += micro_batch * pixels * architecture.in_channels * copies + params * copies
+    held += sum(part.kept + (0 if recompute else part.inner) for part in parts)
+    is_first = batch_size in (None, micro_batch)  # else the gradients of micro-batches before are there from the start
+    gradients = 0 if is_first else params * _FLOAT
+    highest = 0
+    for part in reversed(parts):
+        gradients += part.params * _FLOAT if is_first else 0
+        highest = max(highest, held + gradients + part.scratch + (part.inner if recompute else 0))
+        held -= part.kept + (0 if recompute else part.inner)
+    small = sum(part.small for part in parts) / max(1, sum(part.inner for part in parts))
+    return Memory(
+        persistent=params * _FLOAT * (1 + num_moments + num_averages),
+        working=highest,
+        unused=int(_UNUSED[recompute] * small * highest) if device == "cpu" else 0,
+    )
+
+
+def _parts(architecture: Architecture, input_size: Size, terms: _Terms) -> Iterator[_Part]:
+    """Yield the parts of the network in the order of the forward pass."""
+    size, channels = input_size, architecture.in_channels
+    for conv in architecture.stem:
+        size = halved(size, conv.stride)
+        out = terms.bytes(_area(size) * conv.out_channels)
+        # What the convolution puts out, for the batch norm, and what the ReLU does, for itself and what follows.
+        yield _Part(kept=2 * out, scratch=2 * out, params=(9 * channels + NORM_PARAMS) * conv.out_channels)
+        channels = conv.out_channels
+    blocks = place_blocks(architecture, input_size)
+    for index, stage in enumerate(architecture.stages):
+        is_last = index == len(architecture.stages) - 1
+        paths = list(islice(blocks, len(stage.paths)))
+        grown = list(islice(blocks, len(stage.grow)))
+        # The ReLU of each sum is kept; what the paths put out is not.
+        maps = {path.target: _output(block, terms) for path, block in zip(stage.paths, paths, strict=True)}
+        fused = sum(maps.values())
+        pending = 2 * (fused + sum(_output(block, terms) for block in grown))
+        for block in paths:
+            yield _block(block, architecture, terms, pending=pending)
+        yield _Part(kept=fused, scratch=pending)
+        for block in grown:
+            yield _block(block, architecture, terms, pending=pending, is_kept=True)
+        for branch in stage.branches:
+            for position, block in enumerate(islice(blocks, len(branch))):
+                # What the last stage puts out is not kept: the head makes a copy, resized.
+                is_kept = not (is_last and position == len(branch) - 1)
+                yield _block(block, architecture, terms, pending=pending, is_kept=is_kept)
+    head = architecture.head
+    if head is not None:
+        (block,) = blocks
+        joined = terms.bytes(block.block.in_channels * _area(size))
+        yield _Part(kept=joined, scratch=joined)
+        yield _block(block, architecture, terms, is_kept=True)
+        logits = terms.bytes(head.outputs * _area(size))
+        params = (block.block.out_channels + 1) * head.outputs
+        yield _Part(scratch=2 * logits + _output(block, terms), params=params)
+
+
+def _block(
+    placed: PlacedBlock, architecture: Architecture, terms: _Terms, *, pending: int = 0, is_kept: bool = False
+) -> _Part:
+    """Return a search block as a part. pending: gradients of other maps meanwhile. is_kept: so is what it puts out."""
+    block, out = placed.block, _output(placed, terms)
+    area_in, area_out = _area(placed.size_in), _area(placed.size_out)
+    hidden_in, hidden_out = terms.bytes(block.hidden_channels * area_in), terms.bytes(block.hidden_channels * area_out)
+    # Before and after each of the two batch norms of the hidden channels, and before that of the projection.
+    inner = 2 * (hidden_in + hidden_out) + (out if block.kernels else 0)
+    # The highest of three points: the gradients around the second ReLU; then, with what came after it freed, a kernel
+    # path's copies of its slices, its gradient and its scratch; then the paths' gradients, apart and joined.
+    points = [2 * hidden_out, 2 * hidden_in - 2 * hidden_out]
+    for size, channels in block.kernels:
+        copies = terms.bytes(channels * (2 * area_in + area_out))
+        points.append(copies - hidden_out + _depthwise_scratch(size, channels, area_in + area_out, terms))
+    small = sum(2 * map_bytes for map_bytes in (hidden_in, hidden_out) if map_bytes < MAPPED)
+    if block.tokens:
+        tokens = _transformer(block, architecture.token_size, terms)
+        inner, small = inner + tokens, small + tokens
+    return _Part(
+        kept=out if is_kept else 0,
+        inner=inner,
+        small=small,
+        scratch=max(points) + 2 * out + pending,
+        params=block_cost(placed, architecture.token_size).params,
+    )
+
+
+def _depthwise_scratch(kernel_size: int, channels: int, areas: int, terms: _Terms) -> int:
+    """Return the bytes in which oneDNN makes the gradient of depthwise weights.
+
+    It knows 3x3; larger kernels it treats as grouped, each channel padded to a block of 16 x 16; in bfloat16 it holds
+    the maps of an image, 16 channels for one, and a second copy of the weights.
+    """
+    if terms.device != "cpu" or kernel_size <= 3:
+        return 0
+    weights, block = channels * kernel_size**2, 16
+    if terms.number == _FLOAT:
+        return weights * block**2 * _FLOAT
+    return weights * block**2 * (_FLOAT + terms.number) + channels * block * areas * terms.number
+
+
+def _transformer(block: Block, token_size: int, terms: _Terms) -> int:
+    """Return the bytes a lightweight transformer keeps: small maps at both ends, multiples of N*D and N*N between.
+
+    The multiples are what torch's saved tensors add up to; in bfloat16 some of them are float32.
+    """
+    width, tokens = token_size**2, block.tokens
+    per_number, per_pair = (32, 6) if terms.number == _FLOAT else (36, 12)
+    ends = (block.in_channels + 2 + block.out_channels) * width
+    return terms.bytes(ends + per_number * tokens * width + per_pair * tokens**2)
+
+
+def _loss(architecture: Architecture, input_size: Size, images: int) -> _Part:
+    """Return the cross-entropy on logits resized to the input, in float32 whatever the network is in."""
+    assert architecture.head is not None, "a backbone has no loss of its own"
+    logits = architecture.head.outputs * _area(input_size) * _FLOAT * images
+    labels = _area(input_size) * 8 * images
+    # Log-probabilities and labels; then the gradients on both sides of the logarithm.
+    return _Part(kept=logits + labels, scratch=2 * logits)
+
+
+def _output(placed: PlacedBlock, terms: _Terms) -> int:
+    """Return the bytes of the map a block puts out."""
+    return terms.bytes(placed.block.out_channels * _area(placed.size_out))
+
+
+def _area(size: Size) -> int:
+    return size[0] * size[1]

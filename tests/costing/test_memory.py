@@ -1,0 +1,106 @@
+"""Predicted memory of a training step against what torch's allocator gives out."""
+
+import gc
+from random import Random
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from architectures import random_architecture
+from hrnas.arch.architecture import Architecture
+from hrnas.arch.presets import search_space
+from hrnas.costing.analytic import cost
+from hrnas.costing.memory import training_memory
+from hrnas.data.transforms import normalize
+from hrnas.engine.averages import Averages
+from hrnas.engine.optimization import OptimizerOptions, make_optimizer
+from hrnas.engine.recomputation import recompute_blocks
+from hrnas.engine.training import TrainState, train_step
+from hrnas.models.network import Network
+from hrnas.searching.plan import smallest_network, uniform_network
+from hrnas.tasks.segmentation import Segmentation
+
+WIDE = search_space("hr-small").supernet(11)
+
+
+def allocated(architecture: Architecture, size: tuple[int, int], batch: int, *, precision: str, recompute: bool) -> int:
+    """Return the most bytes torch had given out at a time during two training steps, building included."""
+    assert architecture.head is not None
+    classes = architecture.head.outputs
+    task = Segmentation(names=tuple(map(str, range(classes))), colors=((0, 0, 0),) * classes)
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        model = Network(architecture).to(memory_format=torch.channels_last)
+        if recompute:
+            recompute_blocks(model)
+        optimizer = make_optimizer(model, OptimizerOptions())
+        state = TrainState(model=model, optimizer=optimizer, averages=Averages(model, batch), precision=precision)
+        for _ in range(2):
+            images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
+            images = images.contiguous(memory_format=torch.channels_last)
+            targets = torch.randint(0, classes, (batch, *size), dtype=torch.uint8)
+            train_step(state, normalize(images), targets, task.loss_terms, 1e-6)
+    changes = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = highest = 0
+    for change in sorted(changes, key=lambda change: change.start_ns()):
+        now += change.nbytes()
+        highest = max(highest, now)
+    return highest
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "batch", "precision", "recompute"),
+    [
+        (WIDE, (75, 102), 4, "float32", False),
+        (WIDE, (75, 102), 4, "bfloat16", True),
+        (uniform_network(WIDE, 0.25), (96, 128), 4, "float32", True),
+        (uniform_network(WIDE, 0.25), (96, 128), 4, "bfloat16", False),
+        (smallest_network(WIDE), (96, 128), 4, "float32", False),
+        (search_space("hr-small", "residual").supernet(11), (32, 64), 2, "float32", False),
+        (search_space("hr-small", "residual").supernet(11), (32, 64), 2, "bfloat16", True),
+        (search_space("hr-small").supernet(150), (64, 64), 4, "float32", True),
+    ],
+)
+def test_the_prediction_is_what_torch_takes(
+    architecture: Architecture, size: tuple[int, int], batch: int, precision: str, recompute: bool
+) -> None:
+    predicted = training_memory(architecture, size, batch, precision=precision, recompute=recompute)
+    assert predicted.allocated == pytest.approx(
+        allocated(architecture, size, batch, precision=precision, recompute=recompute), rel=0.15
+    )
+
+
+def test_weights_moments_and_averages_are_there_always() -> None:
+    params = cost(WIDE, (64, 64)).params
+    assert training_memory(WIDE, (64, 64), 2).persistent == 16 * params
+    assert training_memory(WIDE, (64, 64), 2, num_moments=0, num_averages=0).persistent == 4 * params
+    # A micro-batch of several begins with the gradients of those before it, and the images of all of them are there.
+    alone, of_four = (training_memory(WIDE, (64, 64), 2, batch_size=size).working for size in (2, 8))
+    images = 6 * 64 * 64 * (3 + 12 + 1)
+    assert images < of_four - alone <= images + 4 * params
+
+
+def test_options_that_save_memory_do() -> None:
+    plain = training_memory(WIDE, (96, 128), 8).allocated
+    recomputed = training_memory(WIDE, (96, 128), 8, recompute=True).allocated
+    halved = training_memory(WIDE, (96, 128), 8, precision="bfloat16").allocated
+    both = training_memory(WIDE, (96, 128), 8, precision="bfloat16", recompute=True).allocated
+    assert both < min(recomputed, halved) <= max(recomputed, halved) < plain
+
+
+def test_what_the_c_library_keeps_shrinks_with_its_share_of_small_blocks() -> None:
+    small, large = training_memory(WIDE, (96, 128), 8), training_memory(WIDE, (96, 128), 800)
+    assert small.unused > 0.3 * small.working
+    assert large.unused < 0.01 * large.working
+    assert training_memory(WIDE, (96, 128), 8, device="cuda").unused == 0
+    assert training_memory(WIDE, (96, 128), 8, device="cuda").allocated <= small.allocated
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_architecture_with_a_head_has_a_prediction_that_rises_with_the_batch(seed: int) -> None:
+    random = Random(seed)
+    while (architecture := random_architecture(random)).head is None:
+        pass
+    peaks = [training_memory(architecture, (37, 52), batch, recompute=seed % 2 == 0).working for batch in (1, 2, 5)]
+    assert 0 < peaks[0] < peaks[1] < peaks[2]
