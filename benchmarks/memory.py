@@ -92,7 +92,7 @@ def measure(row: dict[str, Any], kind: str) -> int:
             images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
             images = images.contiguous(memory_format=torch.channels_last)
             targets = torch.randint(0, CLASSES, (batch, *size), dtype=torch.uint8)
-            train_step(state, normalize(images), targets, task.loss_terms, 1e-6)
+            train_step(state, normalize(images), targets, task, 1e-6)
 
     architecture, size, batch = architecture_of(row), tuple(row["input_size"]), row["batch"]
     # What torch loads when it is first used belongs to the process, not to the network.

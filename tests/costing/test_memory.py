@@ -40,7 +40,7 @@ def allocated(architecture: Architecture, size: tuple[int, int], batch: int, *, 
             images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
             images = images.contiguous(memory_format=torch.channels_last)
             targets = torch.randint(0, classes, (batch, *size), dtype=torch.uint8)
-            train_step(state, normalize(images), targets, task.loss_terms, 1e-6)
+            train_step(state, normalize(images), targets, task, 1e-6)
     changes = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = highest = 0
     for change in sorted(changes, key=lambda change: change.start_ns()):

@@ -182,11 +182,11 @@ def test_a_step_in_bfloat16_is_close_to_one_in_float32(transformers: str) -> Non
 
         def seen(outputs: Tensor, targets: Tensor, dtypes: set[torch.dtype] = dtypes) -> dict[str, Tensor]:
             dtypes.add(outputs.dtype)
-            return terms(outputs, targets)
+            return sums(outputs, targets)
 
         inner = set()
         model.head.block.project.register_forward_hook(lambda *call, inner=inner: inner.add(call[2].dtype))
-        losses[precision] = train_step(state, *synthetic(0), seen, 1.0)
+        losses[precision] = train_step(state, *synthetic(0), Given(seen), 1.0)
         gradients[precision] = torch.cat(
             [(before[name] - value.detach()).flatten() for name, value in model.named_parameters()]
         )

@@ -103,7 +103,7 @@ def cost_curve(
         raise InputError(
             f"{len(targets)} budgets are to be met in {end_step - start_step} steps of shrinking. Raise steps."
         )
-    met_at = []
+    met_at: list[int] = []
     for place, target in enumerate(targets):
         progress = max(_descent(target, supernet) / max(_descent(targets[-1], supernet), 1e-12), 0.0)
         step = end_step if place == len(targets) - 1 else start_step + round(progress * (end_step - start_step))

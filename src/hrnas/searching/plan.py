@@ -187,8 +187,8 @@ def plan_budget(
     due: list[Bundle] = []
     rest: list[Bundle] = []
     # Most parameters of a transformer do not depend on its tokens: under a limit on them it lives or dies as a whole.
-    whole = target.params is not None
-    for bundle in bundles(ledger.groups, importance, leaving, align=align, whole_transformers=whole):
+    as_one = target.params is not None
+    for bundle in bundles(ledger.groups, importance, leaving, align=align, whole_transformers=as_one):
         (due if bundle.is_due else rest).append(bundle)
     for bundle in due:
         ledger.take(bundle.group, len(bundle.units))

@@ -61,7 +61,7 @@ class Retirement:
         """Put units at zero at once, bool (U,): dead ones, of which little is left."""
         self.deadline[chosen] = step
         self.presence[chosen] = 0.0
-        for scale, part in zip(self._scales, chosen.split(self._lengths), strict=True):
+        for scale, part in zip(self._scales, torch.split(chosen, self._lengths), strict=True):
             scale[part.to(scale.device)] = 0.0
 
     def release(self, chosen: Tensor) -> None:

@@ -222,7 +222,7 @@ class Shrinker:
         importance = self._importance()
         alive = (importance_factors(self._scales) > self.options.threshold).cpu() & ~self._retirement.leaving
         ledger = Ledger(self.architecture, self.input_size)
-        for place, part in enumerate(alive.split([group.count for group in self._groups])):
+        for place, part in enumerate(torch.split(alive, [group.count for group in self._groups])):
             ledger.take(place, int((~part).sum()))
         horizon = self.options.horizon * (self.curve.end_step - self.curve.start_step)
         horizon = max(1.0, min(horizon, closing_step - self.steps_done))
