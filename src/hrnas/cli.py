@@ -276,6 +276,9 @@ def _close_run(result: Mapping[str, Any]) -> None:
     from hrnas.reporting.terminal import result_tables
 
     run = Path(result["run"])
+    for network in result.get("networks", ()):
+        if network["finished"] and network["folder"] != ".":
+            write_report(run / network["folder"])
     for table in result_tables(read_run(run)):
         rich.print(table)
     console = rich.get_console()
