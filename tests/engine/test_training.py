@@ -14,6 +14,7 @@ from hrnas.engine.optimization import OptimizerOptions, make_optimizer
 from hrnas.engine.training import PRECISIONS, TrainState, train_step
 from hrnas.errors import NonFiniteError
 from hrnas.nn.recalibration import recalibrate
+from hrnas.nn.transformer import LightweightTransformer
 from searching.networks import TINY, outputs_of, synthetic, tiny_network
 
 
@@ -198,3 +199,17 @@ def test_a_step_in_bfloat16_is_close_to_one_in_float32(transformers: str) -> Non
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
     error = (gradients["bfloat16"] - gradients["float32"]).norm() / gradients["float32"].norm()
     assert 0 < error < 0.25
+
+
+def test_the_averaged_network_has_the_presences_of_the_search() -> None:
+    """What is validated during a fade is what is trained: tokens that are out are out there too."""
+    model = tiny_network(0, space=replace(TINY, transformers="all", tokens=3, token_size=4))
+    state = TrainState(model=model, optimizer=make_optimizer(model, OptimizerOptions()), averages=Averages(model, 8))
+    images = synthetic(0)[0]
+    whole = averaged_network(model, state.averages, [])(images)
+    for module in model.modules():
+        if isinstance(module, LightweightTransformer):
+            module.set_presence(torch.tensor([1.0, 0.0, 0.5]))
+    found = averaged_network(model, state.averages, [])(images)
+    assert torch.equal(found, model.eval()(images))
+    assert not torch.allclose(found, whole)

@@ -150,3 +150,13 @@ class LightweightTransformer(nn.Module):
         if self.module_gate is not None:
             out = out * self.module_gate.to(out.dtype)
         return F.interpolate(out, size=out_size, mode="bilinear", align_corners=False)
+
+
+def copy_presences(source: nn.Module, target: nn.Module) -> None:
+    """Give the tokens of one network the presences they have in another of the same architecture and device."""
+    for name, module in source.named_modules():
+        if isinstance(module, LightweightTransformer):
+            other = target.get_submodule(name)
+            assert isinstance(other, LightweightTransformer)
+            other.key_bias, other.token_gate = module.key_bias, module.token_gate
+            other.module_gate = module.module_gate
