@@ -14,7 +14,8 @@ from hrnas.nn.transformer import copy_presences
 def averaged_network(model: Network, averages: Averages, calibration: Iterable[Tensor]) -> Network:
     """Return a new network, in evaluation mode, with the averaged weights and statistics of the calibration batches.
 
-    model: gives the architecture and, during a search, the presences of its tokens; it is not changed. calibration: normalised batches (B, 3, H, W).
+    model: gives the architecture and, during a search, the presences of its tokens; it is not changed.
+    calibration: normalised batches (B, 3, H, W).
     """
     with torch.random.fork_rng(devices=[]):  # building must not move the random numbers of the training
         network = Network(model.architecture)
