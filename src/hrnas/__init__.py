@@ -12,7 +12,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hrnas.errors import BudgetError, CheckpointError, HrnasError, InputError, Interrupted, NonFiniteError
+from hrnas.errors import (
+    BudgetError,
+    CheckpointError,
+    HrnasError,
+    InputError,
+    Interrupted,
+    LostProcessError,
+    NonFiniteError,
+)
 from hrnas.version import VERSION
 
 if TYPE_CHECKING:
@@ -30,6 +38,7 @@ __all__ = [
     "HrnasError",
     "InputError",
     "Interrupted",
+    "LostProcessError",
     "NonFiniteError",
     "Shrinker",
     "__version__",
