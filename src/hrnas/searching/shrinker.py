@@ -245,6 +245,7 @@ class Shrinker:
         )
         agreed = self._agree(torch.tensor([weight, self.gain, *self._mix.values()], dtype=torch.float64)).tolist()
         self.weight, self.gain, self._mix = agreed[0], agreed[1], dict(zip(self._mix, agreed[2:], strict=True))
+        self._mix_costs()
 
     def _cut_dead(self, exact_step: int, index: int) -> bool:
         """Let dead units leave as far as the curve allows, and cut those that are at zero, if that is worth a cut."""
