@@ -1,12 +1,12 @@
 """The predicted peak memory of a training step against the measured one, on a CPU.
 
-    python benchmarks/memory.py                          # the whole table, half an hour
+    python benchmarks/memory.py                          # the whole table, about an hour
     python benchmarks/memory.py --only hr-small          # rows whose text holds this
 
 Two measurements. "allocated": all that torch's allocator gave out and had not got back at the highest point of the
-second step, from its own record; the prediction is of this. "resident": how far the peak of the process's resident
-memory rises over what it held before the network was made; it has what the C library cannot give back and the
-oneDNN code compiled for each convolution on top. Each runs in a process of its own, set up as hrnas sets itself up.
+second step, from its own record; beside it `Memory.allocated`. "resident": how far the peak of the process's resident
+memory rises in six steps over what it held before the network was made; beside it `Memory.peak`, which has what the C
+library keeps in pieces. Each is measured in a process of its own, set up as hrnas sets itself up.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def architecture_of(row: dict[str, Any]) -> Any:
     return supernet if row["share"] == 1 else uniform_network(supernet, row["share"])
 
 
-def predicted(row: dict[str, Any]) -> int:
+def predicted(row: dict[str, Any]) -> Any:
     from hrnas.costing.memory import training_memory
 
     return training_memory(
@@ -57,7 +57,7 @@ def predicted(row: dict[str, Any]) -> int:
         row["batch"],
         precision=row["precision"],
         recompute=row["recompute"],
-    ).peak
+    )
 
 
 def measure(row: dict[str, Any], kind: str) -> int:
@@ -135,21 +135,23 @@ def main() -> None:
         print(measure(*json.loads(arguments.measure)))
         return
     print(f"threads {os.environ.get('OMP_NUM_THREADS', 'all')}; MiB; ratio = predicted / measured")
-    print("| network | input | batch | precision | recompute | predicted | allocated | ratio | resident | ratio |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| network | input | batch | precision | recompute "
+        "| predicted | allocated | ratio | predicted | resident | ratio |"
+    )
+    print("|---" * 11 + "|")
     ratios: dict[str, list[float]] = {"allocated": [], "resident": []}
     for row in rows():
         height, width = row["input_size"]
         network = f"{row['space']} {row['transformers']} {row['share']:g}"
         words = [network, f"{height}x{width}", row["batch"], row["precision"], "yes" if row["recompute"] else "no"]
         expected = predicted(row)
-        if arguments.only not in " ".join(map(str, words)) or expected > LARGEST:
+        if arguments.only not in " ".join(map(str, words)) or expected.peak > LARGEST:
             continue
-        words.append(f"{expected / 2**20:.0f}")
-        for kind, found in ratios.items():
+        for kind, guess in (("allocated", expected.allocated), ("resident", expected.peak)):
             value = _measured(row, kind)
-            found.append(expected / value)
-            words += [f"{value / 2**20:.0f}", f"{expected / value:.2f}"]
+            ratios[kind].append(guess / value)
+            words += [f"{guess / 2**20:.0f}", f"{value / 2**20:.0f}", f"{guess / value:.2f}"]
         print(f"| {' | '.join(map(str, words))} |", flush=True)
     for kind, found in ratios.items():
         within = sum(0.8 <= ratio <= 1.2 for ratio in found)

@@ -67,6 +67,18 @@ def test_a_search_in_bfloat16_with_transformers_cuts_and_ends(data: Path, tmp_pa
     assert again["miou"] == json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["validation"]["miou"]
 
 
+def test_bfloat16_reaches_the_steps_of_both_loops(
+    search_run: Path, train_run: Path, data: Path, tmp_path: Path
+) -> None:
+    words = ("--precision", "bfloat16")
+    assert tiny.search(data, tmp_path / "search", *words).code == 0
+    assert tiny.train(search_run, data, tmp_path / "train", *words).code == 0
+    for run, plain in ((tmp_path / "search", search_run), (tmp_path / "train", train_run)):
+        first, expected = (tiny.lines(folder / "metrics.jsonl")[0]["loss"] for folder in (run, plain))
+        assert first != expected
+        assert first == pytest.approx(expected, rel=0.02)
+
+
 def test_an_unknown_precision_is_refused(data: Path, tmp_path: Path) -> None:
     outcome = tiny.search(data, tmp_path / "run", "--precision", "bfloat61")
     assert outcome.code == 2

@@ -51,7 +51,7 @@ class TrainingOptions:
     device: auto, cpu, cuda, cuda:0, ...
     precision: float32 or bfloat16, of the training step's operations; weights, loss and evaluation stay float32.
     recompute: keep only the inputs of the search blocks for the backward pass and compute them again there: less
-        memory, about a third more time, the same numbers.
+        memory, up to a third more time, the same numbers.
     optimizer: AdamW and its schedule.
     augment: random views in training.
     log_every: steps between two lines of metrics.jsonl.

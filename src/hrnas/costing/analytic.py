@@ -22,12 +22,10 @@ class Cost:
 
     macs: multiply-accumulates.
     params: parameters.
-    activations: numbers that the operations put out; what training keeps in memory is proportional to it.
     """
 
     macs: int
     params: int
-    activations: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -35,11 +33,7 @@ class Cost:
         return {"macs": self.macs, "params": self.params}
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            macs=self.macs + other.macs,
-            params=self.params + other.params,
-            activations=self.activations + other.activations,
-        )
+        return Cost(macs=self.macs + other.macs, params=self.params + other.params)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +121,6 @@ def block_cost(placed: PlacedBlock, token_size: int) -> Cost:
     area_in, area_out = _area(placed.size_in), _area(placed.size_out)
     macs = sum(channels * channel_macs(placed, size) for size, channels in block.kernels)
     params = sum(channels * channel_params(block, size) for size, channels in block.kernels)
-    # Two maps (convolution, norm) of the hidden channels at either size, two of the projection, the skip and the sum.
-    activations = 2 * block.hidden_channels * (area_in + area_out) + 4 * block.out_channels * area_out
     if block.kernels:
         params += NORM_PARAMS * block.out_channels
     elif block.shift:
@@ -140,8 +132,7 @@ def block_cost(placed: PlacedBlock, token_size: int) -> Cost:
     if block.tokens:
         macs += transformer_macs(block.in_channels, block.out_channels, block.tokens, token_width)
         params += transformer_params(block.in_channels, block.out_channels, block.tokens, token_width)
-        activations += 24 * block.tokens * token_width + block.out_channels * area_out
-    return Cost(macs=macs, params=params, activations=activations)
+    return Cost(macs=macs, params=params)
 
 
 def cost(architecture: Architecture, input_size: Size) -> Cost:
@@ -154,7 +145,6 @@ def cost(architecture: Architecture, input_size: Size) -> Cost:
         total += Cost(
             macs=_area(size) * weights,
             params=weights + NORM_PARAMS * conv.out_channels,
-            activations=2 * _area(size) * conv.out_channels,
         )
         channels = conv.out_channels
     for placed in place_blocks(architecture, input_size):
@@ -162,11 +152,9 @@ def cost(architecture: Architecture, input_size: Size) -> Cost:
     head = architecture.head
     if head is not None:
         weights = head.block.out_channels * head.outputs
-        features = sum(feature.channels for feature in architecture.features)
         total += Cost(
             macs=_area(size) * weights,
             params=weights + head.outputs,
-            activations=_area(size) * (head.outputs + features),
         )
     return total
 

@@ -8,7 +8,7 @@ from hrnas.costing.analytic import Cost, Size
 
 
 def count(model: nn.Module, input_size: Size, in_channels: int = 3) -> Cost:
-    """Return the MACs of one forward pass and the parameters of a network, counted by torch; activations stay 0.
+    """Return the MACs of one forward pass and the parameters of a network, counted by torch.
 
     model: on the meta device, in evaluation mode; elsewhere torch counts scaled_dot_product_attention as 0.
     """

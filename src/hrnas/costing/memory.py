@@ -53,14 +53,15 @@ class _Part:
     """A part of the network; bytes over all images that go through it at a time, and the number of its parameters.
 
     kept: held for the backward pass. inner: the same, but a search block can compute it again from its input.
-    scratch: needed beside them while the part goes backward, gradients of maps included. small: what of inner is in
-    blocks below MAPPED.
+    small: what of inner is in blocks below MAPPED.
+    scratch: needed beside them while the part goes backward, gradients of maps included. native: oneDNN's share of it.
     """
 
     kept: int = 0
     inner: int = 0
     small: int = 0
     scratch: int = 0
+    native: int = 0
     params: int = 0
 
 
@@ -111,16 +112,17 @@ def training_memory(
     held += sum(part.kept + (0 if recompute else part.inner) for part in parts)
     is_first = batch_size in (None, micro_batch)  # else the gradients of micro-batches before are there from the start
     gradients = 0 if is_first else params * _FLOAT
-    highest = 0
+    highest = native = 0
     for part in reversed(parts):
         gradients += part.params * _FLOAT if is_first else 0
-        highest = max(highest, held + gradients + part.scratch + (part.inner if recompute else 0))
+        point = held + gradients + part.scratch + (part.inner if recompute else 0)
+        highest, native = max((highest, native), (point, part.native))
         held -= part.kept + (0 if recompute else part.inner)
     small = sum(part.small for part in parts) / max(1, sum(part.inner for part in parts))
     return Memory(
         persistent=params * _FLOAT * (1 + num_moments + num_averages),
         working=highest,
-        unused=int(_UNUSED[recompute] * small * highest) if device == "cpu" else 0,
+        unused=int(_UNUSED[recompute] * small * (highest - native)) if device == "cpu" else 0,
     )
 
 
@@ -174,10 +176,12 @@ def _block(
     inner = 2 * (hidden_in + hidden_out) + (out if block.kernels else 0)
     # The highest of three points: the gradients around the second ReLU; then, with what came after it freed, a kernel
     # path's copies of its slices, its gradient and its scratch; then the paths' gradients, apart and joined.
-    points = [2 * hidden_out, 2 * hidden_in - 2 * hidden_out]
+    points = [(2 * hidden_out, 0), (2 * hidden_in - 2 * hidden_out, 0)]
     for size, channels in block.kernels:
         copies = terms.bytes(channels * (2 * area_in + area_out))
-        points.append(copies - hidden_out + _depthwise_scratch(size, channels, area_in + area_out, terms))
+        own = _depthwise_scratch(size, channels, area_in + area_out, terms)
+        points.append((copies - hidden_out + own, own))
+    scratch, native = max(points)
     small = sum(2 * map_bytes for map_bytes in (hidden_in, hidden_out) if map_bytes < MAPPED)
     if block.tokens:
         tokens = _transformer(block, architecture.token_size, terms)
@@ -186,7 +190,8 @@ def _block(
         kept=out if is_kept else 0,
         inner=inner,
         small=small,
-        scratch=max(points) + 2 * out + pending,
+        scratch=scratch + 2 * out + pending,
+        native=native,
         params=block_cost(placed, architecture.token_size).params,
     )
 
