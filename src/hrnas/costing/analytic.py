@@ -118,7 +118,7 @@ def transformer_params(in_channels: int, out_channels: int, tokens: int, token_w
 def block_cost(placed: PlacedBlock, token_size: int) -> Cost:
     """Return the cost of one search block, its skip and its transformer included."""
     block, token_width = placed.block, token_size**2
-    area_in, area_out = _area(placed.size_in), _area(placed.size_out)
+    area_out = _area(placed.size_out)
     macs = sum(channels * channel_macs(placed, size) for size, channels in block.kernels)
     params = sum(channels * channel_params(block, size) for size, channels in block.kernels)
     if block.kernels:
