@@ -16,14 +16,14 @@ def budget_folder(run: Path, target: Target) -> Path:
     return run / "budgets" / target.name
 
 
-def is_set_aside(folder: Path) -> bool:
-    """True for a folder that a search has made for one of its budgets."""
+def set_aside_line(folder: Path) -> dict[str, Any] | None:
+    """Return the first line of architectures.jsonl of a folder that a search has made for a budget; else None."""
     try:
         with (folder / "architectures.jsonl").open(encoding="utf-8") as lines:
-            first = json.loads(next(lines))
-        return first["reason"] == "given" and first["budget"] is not None
+            first: dict[str, Any] = json.loads(next(lines))
+        return first if first["reason"] == "given" and first["budget"] is not None else None
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        return False
+        return None
 
 
 def write_pareto(run: Path, targets: tuple[Target, ...], *, metric: str, input_size: Size) -> list[dict[str, Any]]:

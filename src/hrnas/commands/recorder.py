@@ -158,8 +158,9 @@ class Recorder:
                 "architecture": to_data(architecture),
             },
         )
-        with writing(self.run):
-            write_text(self.run / "architecture.json", to_json(architecture))
+        with self._writing() as writes:
+            if writes:
+                write_text(self.run / "architecture.json", to_json(architecture))
 
 
 def write_evaluation(

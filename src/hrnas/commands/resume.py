@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import rich
+import yaml
 
 from hrnas.commands.beginning import last_checkpoint
 from hrnas.commands.resolved import options_from
-from hrnas.commands.run_directory import clear_leftovers, read_config
+from hrnas.commands.run_directory import MARK, clear_leftovers, read_config, writing
 from hrnas.commands.search import SearchOptions, search
 from hrnas.commands.train import TrainOptions, train
+from hrnas.data.description import read_description
 from hrnas.engine.distributed import join_processes
+from hrnas.engine.records import write_text
 from hrnas.errors import InputError
 
 
@@ -26,10 +29,17 @@ class ResumeOptions:
     run: str
 
 
-def resume(options: ResumeOptions, *, data: str | dict[str, Any] | None = None) -> dict[str, Any]:
+def resume(
+    options: ResumeOptions,
+    *,
+    data: str | dict[str, Any] | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
     """Continue a search or a training; return its result.
 
-    data: where the run's data now are, when a training goes on elsewhere; as its config.yaml has it where left out.
+    data, device, workers: when a training goes on elsewhere, where its data now are (written into config.yaml) and what
+    it runs on; as config.yaml has them where left out.
     Without a checkpoint the run begins anew; a damaged one is set aside for the one before it. Raises InputError when
     the run is finished or no run, CheckpointError when no checkpoint is whole or the last is of something else.
     """
@@ -52,7 +62,13 @@ def resume(options: ResumeOptions, *, data: str | dict[str, Any] | None = None) 
     if verb == "train":
         train_options = replace(options_from(TrainOptions, config), run=str(run))
         if data is not None:
-            train_options = replace(train_options, data=data)
+            description = read_description(data).to_dict() if isinstance(data, str) else data
+            train_options = replace(train_options, data=description)
+            with processes.sharing_errors(), writing(run):
+                if processes.is_zero:
+                    write_text(run / MARK, yaml.safe_dump({**config, "data": description}, sort_keys=False))
+        if device is not None and workers is not None:
+            train_options = replace(train_options, device=device, workers=workers)
         return train(train_options, checkpoint=checkpoint, is_resumed=True)
     raise InputError(f"{run} was written by '{verb}', which cannot be resumed; search and train can.")
 

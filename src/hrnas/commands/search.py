@@ -18,6 +18,7 @@ from hrnas.commands.options import TrainingOptions
 from hrnas.commands.progress import LoopProgress
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
+from hrnas.commands.run_directory import writing
 from hrnas.commands.session import open_training_session, sized_run_name
 from hrnas.commands.set_aside import set_aside
 from hrnas.data.transforms import normalize
@@ -26,7 +27,7 @@ from hrnas.engine.checkpoint import Checkpoint, restore, save_checkpoint
 from hrnas.engine.optimization import learning_rate, make_optimizer
 from hrnas.engine.recomputation import recompute_blocks
 from hrnas.engine.training import TrainState, train_step
-from hrnas.errors import InputError, Interrupted
+from hrnas.errors import InputError, Interrupted, LostProcessError
 from hrnas.models.network import Network
 from hrnas.searching.control import ShrinkOptions, cost_curve
 from hrnas.searching.shrinker import Shrinker, check_reachable, cost_range, factor_scale
@@ -74,6 +75,8 @@ class SearchOptions(TrainingOptions):
 
 def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_resumed: bool = False) -> dict[str, Any]:
     """Run a search, or go on with one; return the result, which is also in RUN/result.json.
+
+    With several budgets the result has the networks of RUN/pareto.json as well.
 
     is_resumed: the run directory is there; go on from its checkpoint, or from the start where it has none.
 
@@ -169,17 +172,18 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     )
     progress = LoopProgress(verb="search", steps=options.steps, first_step=state.step, metric=task.metric)
     with processes.guard(f"Continue with 'hrnas resume {run}'."), Interruption() as interruption, progress:
-        started = time.monotonic() - state.seconds
+        started, is_stopping = time.monotonic() - state.seconds, False
         for batch in batches:
             rate = learning_rate(options.optimizer, step=state.step, **schedule)
             images = normalize(batch.images.to(session.device))
             loss = train_step(
                 state, images, batch.targets.to(session.device), task, rate, accumulate=options.accumulate
             )
-            if shrinker.step():
+            has_changed, met = shrinker.step(), shrinker.target_met
+            if has_changed:
                 state.wrap()
+            if has_changed or met is not None:
                 assert shrinker.last_plan is not None
-                met = shrinker.target_met
                 recorder.cut(
                     state.step,
                     shrinker.last_plan,
@@ -188,9 +192,9 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
                     change=shrinker.last_change,
                 )
                 progress.note(f"step {state.step}: {shrinker.last_plan}")
-            if shrinker.target_met is not None and not shrinker.is_finished:
+            if met is not None and not shrinker.is_finished:
                 steps, units = max(1, round(options.finish_steps * options.steps)), shrinker.num_units
-                set_aside(run, shrinker.target_met, state, session, options, rate=rate, steps=steps, units=units)
+                set_aside(run, met, state, session, options, rate=rate, steps=steps, units=units)
             state.seconds = time.monotonic() - started
             target = targets[curve.index(state.step)]
             progress.update(state.step, loss=loss, price=shrinker.cost, target=target, units=shrinker.num_units)
@@ -217,13 +221,17 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
             if is_stopping and state.step < options.steps:
                 raise Interrupted(f"Stopped after step {state.step}; continue with 'hrnas resume {run}'.")
 
-    if len(targets) > 1:
-        save()  # what was found is kept while the others are finished
-        if processes.is_zero:
-            write_pareto(run, targets, metric=task.metric, input_size=input_size)
     seconds = state.seconds
+    if len(targets) > 1:
+        if options.steps not in options.checkpoint_steps:
+            save()  # what was found is kept while the others are finished
+        with processes.sharing_errors(), writing(run):
+            if processes.is_zero:
+                write_pareto(run, targets, metric=task.metric, input_size=input_size)
+        if is_stopping and options.finish:
+            raise Interrupted(f"Stopped before the other networks are finished; continue with 'hrnas resume {run}'.")
     for target in targets[:-1] if options.finish else ():
-        seconds += _finished(budget_folder(run, target))["seconds"]
+        seconds += _finished(budget_folder(run, target), run)["seconds"]
     result = recorder.finish(
         {
             "verb": "search",
@@ -244,9 +252,13 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
             f"validation_{task.metric}": recorder.best,
         }
     )
-    if len(targets) > 1 and processes.is_zero:
-        return {**result, "networks": refresh_pareto(run)}
-    return result
+    if len(targets) == 1:
+        return result
+    networks: list[dict[str, Any]] = []
+    with processes.sharing_errors(), writing(run):
+        if processes.is_zero:
+            networks = refresh_pareto(run)
+    return {**result, "networks": networks}
 
 
 def align_of(align: str, device: torch.device) -> int:
@@ -254,12 +266,18 @@ def align_of(align: str, device: torch.device) -> int:
     return DEVICE_ALIGN.get(device.type, 1) if align == "auto" else int(align)
 
 
-def _finished(folder: Path) -> dict[str, Any]:
-    """Finish a network that was set aside, unless it is finished; return its result."""
+def _finished(folder: Path, run: Path) -> dict[str, Any]:
+    """Finish a network that a run has set aside, unless it is finished; return its result."""
     from hrnas.commands.resume import ResumeOptions, resume  # not above: resume goes on with a search
 
     if (folder / "result.json").is_file():
         result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         return result
     rich.get_console().print(f"Finishing {folder}", markup=False, highlight=False, soft_wrap=True)
-    return resume(ResumeOptions(run=str(folder)))
+    remedy = f"ontinue with 'hrnas resume {run}'."
+    try:
+        return resume(ResumeOptions(run=str(folder)))
+    except Interrupted:
+        raise Interrupted(f"Stopped while {folder} is finished; c{remedy}") from None
+    except LostProcessError as error:
+        raise LostProcessError(error.reason, f"C{remedy}") from None

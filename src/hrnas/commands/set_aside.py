@@ -4,14 +4,15 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from hrnas.arch.budget import Target
-from hrnas.commands.budgets import budget_folder
+from hrnas.arch.file import fingerprint
+from hrnas.commands.budgets import budget_folder, set_aside_line
 from hrnas.commands.options import TrainingOptions
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
 from hrnas.commands.run_directory import create_run
 from hrnas.commands.session import Session
 from hrnas.commands.train import TrainOptions
-from hrnas.engine.checkpoint import checkpoint_name, save_checkpoint
+from hrnas.engine.checkpoint import list_checkpoints, save_checkpoint
 from hrnas.engine.training import TrainState
 
 
@@ -29,11 +30,10 @@ def set_aside(
     """Make a run directory of the verb train for the network as it stands, with a checkpoint to go on from.
 
     It trains on without penalty for `steps` steps, from the present learning rate down to nothing. What an earlier
-    start of the search has set aside there is the same network, and stays.
+    start of the search has set aside there stays, finished or not, where it is the same network.
     """
     folder, processes = budget_folder(run, target), session.processes
-    first = folder / "checkpoints" / checkpoint_name(0)
-    if processes.any(processes.is_zero and (first / "state.json").is_file()):
+    if processes.any(processes.is_zero and _is_there(folder, fingerprint(state.model.architecture))):
         return
     share = steps / options.steps
     highest = rate * options.optimizer.reference_batch / options.batch_size
@@ -61,3 +61,11 @@ def set_aside(
                 save_checkpoint(folder / "checkpoints", state, extra={"best": None}, keep_last=options.keep_checkpoints)
     finally:
         state.step, state.seconds = searched
+
+
+def _is_there(folder: Path, network: str) -> bool:
+    """True when a folder holds the network of this fingerprint with a checkpoint to go on from, or finished."""
+    line = set_aside_line(folder)
+    if line is None or line["fingerprint"] != network:
+        return False
+    return (folder / "result.json").is_file() or bool(list_checkpoints(folder / "checkpoints"))

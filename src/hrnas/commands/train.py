@@ -1,9 +1,9 @@
 """hrnas train: train a given architecture, fresh or from weights."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import rich
 import torch
@@ -11,12 +11,13 @@ import torch
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.file import fingerprint, read_architecture
 from hrnas.commands.beginning import begin_run
-from hrnas.commands.budgets import is_set_aside, refresh_pareto
+from hrnas.commands.budgets import refresh_pareto, set_aside_line
 from hrnas.commands.interruption import Interruption
 from hrnas.commands.options import TrainingOptions
 from hrnas.commands.progress import LoopProgress
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
+from hrnas.commands.run_directory import read_config, writing
 from hrnas.commands.session import open_training_session, sized_run_name
 from hrnas.costing.analytic import cost
 from hrnas.data.transforms import normalize
@@ -28,6 +29,9 @@ from hrnas.engine.training import TrainState, train_step
 from hrnas.errors import InputError, Interrupted
 from hrnas.models.loading import load_trained
 from hrnas.models.network import Network
+
+SETTLED: Final = ("steps", "batch_size", "accumulate", "seed", "precision", "sync_norm", "weights", "evaluations")
+"""Options that a network set aside by a search is finished with as the search says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,7 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
     Raises InputError for data, options or files that cannot be used, before anything is written; Interrupted after
     SIGINT or SIGTERM, with a checkpoint written.
     """
-    if not is_resumed and options.run is None and is_set_aside(Path(options.architecture)):
+    if not is_resumed and options.run is None and set_aside_line(Path(options.architecture)) is not None:
         return _finish(options)
     if options.data is None:
         raise InputError(
@@ -66,6 +70,12 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
     network_name = f"{architecture.name}-{fingerprint(architecture)[:6]}"
     run = Path(options.run) if options.run else sized_run_name(session.description, network_name)
     session.check_batch(architecture, options)
+    assert architecture.head is not None
+    if architecture.head.outputs != task.num_outputs:
+        raise InputError(
+            f"The data have {task.num_outputs} classes; the network of {run} has {architecture.head.outputs}. Give "
+            "data with its classes, or give --run to train the architecture afresh."
+        )
     torch.manual_seed(options.seed)
     model = Network(architecture)
     if options.weights is not None and checkpoint is None:
@@ -150,16 +160,32 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
             f"validation_{task.metric}": recorder.best,
         }
     )
-    if processes.is_zero and is_set_aside(run) and (run.parents[1] / "pareto.json").is_file():
-        refresh_pareto(run.parents[1])
+    search_run = run.resolve().parents[1]
+    with processes.sharing_errors(), writing(run):
+        if processes.is_zero and set_aside_line(run) is not None and (search_run / "pareto.json").is_file():
+            refresh_pareto(search_run)
     return result
 
 
 def _finish(options: TrainOptions) -> dict[str, Any]:
-    """Finish a network that a search has set aside, with the settings it was set aside with."""
+    """Finish a network that a search has set aside, with the settings it was set aside with.
+
+    Where it runs may differ: data, device and workers are those given. Raises InputError for other settings.
+    """
+    from hrnas.commands.recipes import recipe_values
     from hrnas.commands.resume import ResumeOptions, resume  # not above: resume goes on with a training
 
-    return resume(ResumeOptions(run=options.architecture), data=options.data)
+    folder = Path(options.architecture)
+    _, config = read_config(folder)
+    recipe = {} if options.data is None else recipe_values(None, options.data, TrainOptions)
+    for field in fields(TrainOptions):
+        given, own = getattr(options, field.name), config.get(field.name)
+        if field.name in SETTLED and given not in (field.default, own, recipe.get(field.name)):
+            raise InputError(
+                f"{field.name} is {given}; {folder} is finished with the settings of its search, here {own}. Leave it "
+                "out, or give --run to train the architecture afresh."
+            )
+    return resume(ResumeOptions(run=str(folder)), data=options.data, device=options.device, workers=options.workers)
 
 
 def _architecture(given: str, num_outputs: int) -> Architecture:

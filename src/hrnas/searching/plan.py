@@ -131,11 +131,12 @@ def choose_dead(
     """
     ledger = Ledger(architecture, input_size)
     chosen = torch.zeros_like(dead)
+    for place, part in enumerate(torch.split(leaving, [group.count for group in ledger.groups])):
+        ledger.take(place, int(part.sum()))
     candidates = []
     first = 0
     for place, group in enumerate(ledger.groups):
         own = slice(first, first + group.count)
-        ledger.take(place, int(leaving[own].sum()))
         worth = sum(_cost(group, name) / ledger.counts[name] for name in floors)
         for unit in (dead[own] & ~leaving[own]).nonzero().flatten().tolist():
             candidates.append((float(importance[first + unit]) / worth, first + unit, place))
@@ -193,13 +194,15 @@ def plan_budget(
     for bundle in due:
         ledger.take(bundle.group, len(bundle.units))
     taken, rest = _take_until_it_fits(ledger, rest, target)
-    for bundle in reversed(taken.copy()):
+    needed: list[Bundle] = []
+    given_back: list[Bundle] = []
+    for bundle in reversed(taken):
         ledger.take(bundle.group, -len(bundle.units))
-        if all(ledger.counts[name] <= limit for name, limit in target.limits.items()):
-            taken.remove(bundle)
-            rest.insert(0, bundle)
-        else:
+        fits = all(ledger.counts[name] <= limit for name, limit in target.limits.items())
+        (given_back if fits else needed).append(bundle)
+        if not fits:
             ledger.take(bundle.group, len(bundle.units))
+    taken, rest = needed[::-1], given_back[::-1] + rest
     if not target.is_met(ledger.counts):
         taken = _exchange(ledger, taken, rest, target)
     kept = torch.ones(num_units(ledger.groups), dtype=torch.bool)

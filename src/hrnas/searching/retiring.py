@@ -10,12 +10,14 @@ are cut.
 U number of units.
 """
 
+from collections.abc import Iterator, MutableMapping
+
 import torch
 from torch import Tensor
 
 from hrnas.models.network import Backbone
 from hrnas.nn.transformer import LightweightTransformer
-from hrnas.searching.units import UnitGroup, blocks_of, factors, num_units
+from hrnas.searching.units import UnitGroup, blocks_of, num_units
 
 STAYS = -1
 
@@ -23,11 +25,15 @@ STAYS = -1
 class Retirement:
     """Which units of a network are leaving, and how far they have gone.
 
+    Fades the model's scales and the averaged ones alike, so that the cut is felt in neither network.
     deadline: int64 (U,), the step after which a unit is at zero; STAYS for those that stay.
     presence: float (U,), 1 for those that stay.
     """
 
-    def __init__(self, model: Backbone, groups: tuple[UnitGroup, ...]) -> None:
+    def __init__(
+        self, model: Backbone, groups: tuple[UnitGroup, ...], averages: MutableMapping[str, Tensor] | None = None
+    ) -> None:
+        self._averages = {} if averages is None else averages
         count = num_units(groups)
         self.deadline = torch.full((count,), STAYS, dtype=torch.int64)
         self.presence = torch.ones(count)
@@ -37,8 +43,6 @@ class Retirement:
         """Work on a network that has these units; after each cut, and when presences were set from outside."""
         assert num_units(groups) == len(self.deadline), "deadlines and presences belong to another network"
         self._groups, self._model = groups, model
-        self._scales = factors(model, groups)
-        self._lengths = [len(scale) for scale in self._scales]
         self._show_presence()
 
     @property
@@ -61,8 +65,9 @@ class Retirement:
         """Put units at zero at once, bool (U,): dead ones, of which little is left."""
         self.deadline[chosen] = step
         self.presence[chosen] = 0.0
-        for scale, part in zip(self._scales, torch.split(chosen, self._lengths), strict=True):
-            scale[part.to(scale.device)] = 0.0
+        for name, own in self._channels():
+            if bool(chosen[own].any()):
+                self._scale(f"{name}.depthwise_norm.weight", (~chosen[own]).float())
 
     def release(self, chosen: Tensor) -> None:
         """Let units stay after all, bool (U,); their factors grow again from where they are."""
@@ -79,21 +84,32 @@ class Retirement:
         left = (self.deadline - step + 1).clamp_min(1).float()  # steps to go, this one included
         ratio = torch.where(leaving, ((left - 1) / left) ** 3, torch.ones_like(left))
         self.presence *= ratio
-        for name, first, groups in blocks_of(self._groups):
-            own = slice(first, first + sum(group.count for group in groups if group.kernel_size is not None))
+        for name, own in self._channels():
             if not bool(leaving[own].any()):
                 continue
-            factor = self._model.get_parameter(f"{name}.depthwise_norm.weight")
-            factor.mul_(ratio[own].to(factor))
+            self._scale(f"{name}.depthwise_norm.weight", ratio[own])
             if bool(leaving[own].all()) and bool((self.deadline[own] >= step).any()):
                 # The block closes as its last channels do.
-                scale = self._model.get_parameter(f"{name}.project_norm.weight")
-                scale.mul_(float(ratio[own].max()))
+                self._scale(f"{name}.project_norm.weight", ratio[own].max())
         self._show_presence()
 
     def keep(self, kept: Tensor) -> None:
         """Forget units that were cut; kept: bool (U,). `attach` must follow."""
         self.deadline, self.presence = self.deadline[kept], self.presence[kept]
+
+    def _channels(self) -> Iterator[tuple[str, slice]]:
+        """Yield (block name, its channels among the units) for every block that has channels."""
+        for name, first, groups in blocks_of(self._groups):
+            count = sum(group.count for group in groups if group.kernel_size is not None)
+            if count:
+                yield name, slice(first, first + count)
+
+    def _scale(self, name: str, ratio: Tensor) -> None:
+        """Multiply a parameter, and its average, by a ratio."""
+        parameter = self._model.get_parameter(name)
+        parameter.mul_(ratio.to(parameter))
+        if name in self._averages:
+            self._averages[name].mul_(ratio.to(self._averages[name]))
 
     def _show_presence(self) -> None:
         """Give every transformer the presences of its tokens."""

@@ -45,8 +45,9 @@ class Shrinker:
     if there are none. align: kernel paths keep widths that are multiples of it.
     probe: normalised images (B, C, H, W) on which the change of output by each cut is measured; None measures none.
     agree: makes a tensor on the CPU the same on all processes, that of rank zero; None for one process.
-    last_plan: the latest cut, None before the first; last_change: by how much it changed the output on the probe, the
-    norm of the difference relative to the output's; None where it was not measured.
+    last_plan: the latest cut, which removed something or met a target, None before the first; last_change: by how much
+    it changed the output on the probe, the norm of the difference relative to the output's; None where it was not
+    measured.
     target_met: the target that the last step has met; None after other steps.
     Raises BudgetError when the budget is outside the model's range, InputError (from `step`) when the optimizer does
     not hold the model's parameters.
@@ -85,8 +86,9 @@ class Shrinker:
         self.last_change: float | None = None
         self.target_met: Target | None = None
         self.weight, self.gain = 0.0, 1.0
-        self._mix = {next(iter(budget[0].limits)): 1.0}
-        self._retirement = Retirement(model, unit_groups(self.architecture, input_size))
+        # How much each limit presses, of all that the budget sets: the same names on all processes.
+        self._mix = {name: 1.0 if place == 0 else 0.0 for place, name in enumerate(budget[0].limits)}
+        self._retirement = Retirement(model, unit_groups(self.architecture, input_size), averages)
         self._read_units()
         self._moving_average = importance_factors(self._scales)
 
@@ -276,21 +278,31 @@ class Shrinker:
     def _settle(self, index: int) -> None:
         """Choose what the exact step of a target takes; until then it fades."""
         retirement = self._retirement
-        plan = plan_budget(
-            self.architecture,
-            self.input_size,
-            self._importance(),
-            self.curve.targets[index],
-            leaving=retirement.leaving,
-            align=self.align,
-        )
+        importance = self._importance()
+        try:
+            plan = self._plan_target(index, importance)
+        except BudgetError:  # by importance what is left would be too coarse, here or for a later target
+            plan = self._plan_target(index, torch.ones_like(importance))
         kept = self._agree(plan.kept.to(torch.uint8)).bool()
         retirement.release(retirement.leaving & kept)
         retirement.retire(~kept, self.curve.steps[index])
         self.weight = 0.0
 
+    def _plan_target(self, index: int, importance: Tensor) -> Plan:
+        """Return the exact step's plan for a target, from which the later ones can be met."""
+        plan = plan_budget(
+            self.architecture,
+            self.input_size,
+            importance,
+            self.curve.targets[index],
+            leaving=self._retirement.leaving,
+            align=self.align,
+        )
+        check_reachable(plan.architecture, self.input_size, self.curve.targets[index + 1 :], align=self.align)
+        return plan
+
     def _cut(self, plan: Plan, output_before: Tensor | None) -> bool:
-        if not plan.removed:
+        if not plan.removed and self.target_met is None:
             return False
         self.last_plan = plan
         apply_plan(plan, self.model, self.optimizer, self.averages)
@@ -302,7 +314,7 @@ class Shrinker:
             output = self._probe_output()
             assert output is not None
             self.last_change = float((output - output_before).norm() / output_before.norm().clamp_min(1e-12))
-        return True
+        return plan.removed > 0
 
     @torch.no_grad()
     def _probe_output(self) -> Tensor | None:
