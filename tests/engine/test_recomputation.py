@@ -32,16 +32,22 @@ def new_state(*, is_recomputed: bool, precision: str = "float32") -> TrainState:
     )
 
 
-def terms(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    return {"distance": nn.functional.mse_loss(outputs, targets)}
+class Distance:
+    """The mean squared distance."""
+
+    def loss_terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"distance": nn.functional.mse_loss(outputs, targets, reduction="sum")}
+
+    def weight(self, targets: Tensor) -> Tensor:
+        return torch.tensor(targets.numel())
 
 
 def cut(state: TrainState) -> None:
     """Take all kernel paths of the first block and every second unit of the others; the first keeps an EmptyNorm."""
     architecture = state.model.architecture
     groups = unit_groups(architecture, SIZE)
-    kept = torch.arange(sum(group.channels for group in groups)) % 2 == 0
-    kept[: sum(group.channels for group in groups if group.block == groups[0].block)] = False
+    kept = torch.arange(sum(group.count for group in groups)) % 2 == 0
+    kept[: sum(group.count for group in groups if group.block == groups[0].block)] = False
     plan = make_plan(architecture, SIZE, kept, "budget")
     apply_plan(plan, state.model, state.optimizer, state.averages.tensors)
 
@@ -49,10 +55,10 @@ def cut(state: TrainState) -> None:
 def three_steps(state: TrainState) -> list[float]:
     """Return the losses of a step, a cut, and two more."""
     torch.manual_seed(7)
-    losses = [train_step(state, *synthetic(0), terms, 0.01)]
+    losses = [train_step(state, *synthetic(0), Distance(), 0.01)]
     cut(state)
     assert any(isinstance(module, EmptyNorm) for module in state.model.modules())
-    return losses + [train_step(state, *synthetic(step), terms, 0.01) for step in (1, 2)]
+    return losses + [train_step(state, *synthetic(step), Distance(), 0.01) for step in (1, 2)]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -79,7 +85,7 @@ def test_the_random_numbers_after_a_step_are_those_of_the_plain_step() -> None:
     for is_recomputed in (False, True):
         state = new_state(is_recomputed=is_recomputed)
         torch.manual_seed(3)
-        train_step(state, *synthetic(0), terms, 0.01)
+        train_step(state, *synthetic(0), Distance(), 0.01)
         drawn.append(torch.rand(4))
     assert torch.equal(*drawn)
 

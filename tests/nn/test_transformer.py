@@ -197,9 +197,9 @@ def test_the_last_tokens_fade_with_the_module() -> None:
     norms = []
     for presence in (0.5, 0.1, 1e-3, 0.0):
         layer.set_presence(torch.tensor([presence, presence, 0.0]))
-        norms.append(float(layer(x, (7, 9)).norm()))
-    two = without(layer, [0, 1], 3)(x, (7, 9)).norm()
-    assert norms == pytest.approx([0.5 * float(two), 0.1 * float(two), 1e-3 * float(two), 0], rel=1e-6)
+        norms.append(layer(x, (7, 9)).norm().item())
+    two = without(layer, [0, 1], 3)(x, (7, 9)).norm().item()
+    assert norms == pytest.approx([0.5 * two, 0.1 * two, 1e-3 * two, 0], rel=1e-6)
     layer.set_presence(None)
     torch.testing.assert_close(layer(x, (7, 9)), whole)
 

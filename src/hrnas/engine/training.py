@@ -85,7 +85,9 @@ def train_step(
         with nullcontext() if is_last or processes.count == 1 else state.replica.no_sync():  # type: ignore[operator]
             with torch.autocast(images.device.type, torch.bfloat16, enabled=state.precision == "bfloat16"):
                 outputs = state.replica(part_images)
-            terms = {name: term / weight for name, term in task.loss_terms(outputs.float(), part_targets).items()}
+            if outputs.dtype == torch.bfloat16:
+                outputs = outputs.float()
+            terms = {name: term / weight for name, term in task.loss_terms(outputs, part_targets).items()}
             totals = {name: term.detach() + totals.get(name, 0) for name, term in terms.items()}
             if is_last:
                 loss = _checked_loss(state, totals)

@@ -107,16 +107,22 @@ def _taken(value: Tensor, indices: Tensor, dim: int = 0) -> Tensor:
     The same strides as in a network built anew: other strides are other kernels, and a resumed run would part from one
     never stopped in the last digits.
     """
-    if not value.dim():
+    if not value.dim() or len(indices) == value.shape[dim]:
         return value
     taken = value.index_select(dim, indices.to(value.device))
-    if value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last):
+    if value.dim() == 4 and value.stride() == _channels_last_strides(value.shape):
         return (
             torch.empty(taken.shape, dtype=taken.dtype, device=taken.device)
             .to(memory_format=torch.channels_last)
             .copy_(taken)
         )
     return taken
+
+
+def _channels_last_strides(shape: torch.Size) -> tuple[int, ...]:
+    # torch's own test says yes to a 1x1 weight of either format.
+    _, channels, height, width = shape
+    return (channels * height * width, 1, width * channels, channels)
 
 
 def _cut_optimizer(
