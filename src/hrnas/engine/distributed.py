@@ -150,10 +150,10 @@ class Processes:
             ) from None
 
     @contextmanager
-    def sharing_errors(self) -> Iterator[None]:
+    def sharing_errors(self, *, is_patient: bool = True) -> Iterator[None]:
         """Raise on all processes what the first of them that fails raises inside, so that none waits for it in vain.
 
-        All processes must come here, and leave together.
+        All processes must come here, and leave together. is_patient: one may have far more to do inside than the others.
         """
         failure = None
         try:
@@ -164,26 +164,26 @@ class Processes:
             failure = error
         if self.count > 1:
             with self.guard("All are needed; start them again."):
-                failure = self._first_failure(failure)
+                failure = self._first_failure(failure, None if is_patient else self.control)
         if failure is not None:
             raise failure
 
-    def shared(self, items: Iterator[Any]) -> Iterator[Any]:
+    def shared(self, items: Iterator[Any], *, is_patient: bool = True) -> Iterator[Any]:
         """Yield the items; an error that one process meets while it reads them is raised on all.
 
-        All processes must have as many.
+        All processes must have as many. is_patient: as for `sharing_errors`, for each item.
         """
         if self.count == 1:
             yield from items
             return
         while True:
-            with self.sharing_errors():
+            with self.sharing_errors(is_patient=is_patient):
                 item = next(items, None)
             if item is None:
                 return
             yield item
 
-    def _first_failure(self, failure: HrnasError | None) -> HrnasError | None:
+    def _first_failure(self, failure: HrnasError | None, group: Any) -> HrnasError | None:
         kinds = torch.zeros(self.count, dtype=torch.int64)
         text = b"" if failure is None else str(failure).encode()
         known = [HrnasError, *_subclasses(HrnasError)]
@@ -192,7 +192,7 @@ class Processes:
         lengths = torch.zeros(self.count, dtype=torch.int64)
         lengths[self.rank] = len(text)
         both = torch.stack([kinds, lengths])
-        dist.all_reduce(both)
+        dist.all_reduce(both, group=group)
         failed = both[0].nonzero().flatten().tolist()
         if not failed:
             return None
@@ -200,7 +200,7 @@ class Processes:
         message = torch.zeros(int(both[1, first]), dtype=torch.uint8)
         if self.rank == first:
             message.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
-        dist.broadcast(message, first)
+        dist.broadcast(message, first, group=group)
         if failure is not None and self.rank == first:
             return failure
         kind = known[int(both[0, first]) - 1]
