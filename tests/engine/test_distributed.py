@@ -391,6 +391,15 @@ def test_one_process_costs_nothing() -> None:
     assert not torch.distributed.is_initialized()
 
 
+def join_again(processes: Processes) -> bool:
+    again = join_processes(torch.device("cpu"))
+    return again == processes and again.control is processes.control and again.reduction is processes.reduction
+
+
+def test_who_has_joined_keeps_the_groups() -> None:
+    assert run_ranks(2, join_again) == [True, True]
+
+
 def drawn(processes: Processes) -> list[Tensor]:
     found = []
     for seed, step in ((0, 0), (0, 1), (1, 0), (0, 0)):

@@ -14,8 +14,9 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -215,7 +216,8 @@ ALONE: Final = Processes()
 def join_processes(device: torch.device | None = None) -> Processes:
     """Return the processes that torchrun started with this one, connected; ALONE where it started no others.
 
-    device: of this process; without one the processes can talk but not train.
+    device: of this process; without one the processes can talk but not train. All must ask for theirs in the same order;
+    groups are made at the first call for a device and kept.
     Raises LostProcessError when they do not come together.
     """
     if not is_launched():
@@ -231,12 +233,19 @@ def join_processes(device: torch.device | None = None) -> Processes:
             atexit.register(_leave)
         if device is None:
             return processes
-        control = dist.new_group(backend="gloo", timeout=TIMEOUT)
-        reduction = control
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-            reduction = dist.new_group(backend="nccl", timeout=TIMEOUT)
-    return Processes(rank=rank, count=count, local_rank=local_rank(), reduction=reduction, control=control)
+        control, reduction = _groups(device)
+    return replace(processes, reduction=reduction, control=control)
+
+
+@cache
+def _groups(device: torch.device) -> tuple[Any, Any]:
+    """Return the groups `control` and `reduction`; a run opens a session for each network it finishes."""
+    control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    reduction = control
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        reduction = dist.new_group(backend="nccl", timeout=TIMEOUT)
+    return control, reduction
 
 
 def is_launched() -> bool:
@@ -336,6 +345,7 @@ def _wait(deadline: float, whom: str) -> None:
 
 def _leave() -> None:
     if dist.is_initialized():
+        _groups.cache_clear()
         dist.destroy_process_group()
 
 
