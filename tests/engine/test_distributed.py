@@ -91,7 +91,7 @@ def search(processes: Processes, steps: int, sync_norm: bool, accumulate: int) -
         has_cut = shrinker.step()
         if has_cut:
             state.wrap()
-    return {"losses": losses, "gradients": gradients, "macs": shrinker.macs, "state": everything(state)}
+    return {"losses": losses, "gradients": gradients, "macs": shrinker.cost.macs, "state": everything(state)}
 
 
 @cache
