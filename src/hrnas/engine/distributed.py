@@ -154,7 +154,7 @@ class Processes:
     def sharing_errors(self, *, is_patient: bool = True) -> Iterator[None]:
         """Raise on all processes what the first of them that fails raises inside, so that none waits for it in vain.
 
-        All processes must come here, and leave together. is_patient: one may have far more to do inside than the others.
+        All processes must come here, and leave together. is_patient: one may be busy inside for long.
         """
         failure = None
         try:
@@ -216,8 +216,8 @@ ALONE: Final = Processes()
 def join_processes(device: torch.device | None = None) -> Processes:
     """Return the processes that torchrun started with this one, connected; ALONE where it started no others.
 
-    device: of this process; without one the processes can talk but not train. All must ask for theirs in the same order;
-    groups are made at the first call for a device and kept.
+    device: of this process; without one the processes can talk but not train. All must ask for theirs in the same
+    order; groups are made at the first call for a device and kept.
     Raises LostProcessError when they do not come together.
     """
     if not is_launched():
