@@ -17,12 +17,18 @@ from pathlib import Path
 
 import submitit
 
+GRACE = 120
+"""Seconds between SLURM's signal and the end of the job: for the checkpoint."""
+
 
 class Launch:
-    """The part of one machine: torchrun on a command line of hrnas, or on `hrnas resume` where the run is there."""
+    """The part of one machine: torchrun on a command line of hrnas; when queued again, on `hrnas resume`.
 
-    def __init__(self, words: list[str], *, run: Path, nodes: int, processes: int) -> None:
-        self.words, self.run, self.nodes, self.processes = words, run, nodes, processes
+    is_again: `checkpoint` stopped it before. Without it a run that is there is another's, which hrnas refuses.
+    """
+
+    def __init__(self, words: list[str], *, run: Path, nodes: int, processes: int, is_again: bool = False) -> None:
+        self.words, self.run, self.nodes, self.processes, self.is_again = words, run, nodes, processes, is_again
         self.torchrun: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> None:
@@ -30,14 +36,19 @@ class Launch:
         job = submitit.JobEnvironment()
         port = 20_000 + int(job.job_id.partition("_")[0]) % 20_000  # another for every job
         host = job.hostnames[0] if self.nodes > 1 else "127.0.0.1"
-        words = ["resume", str(self.run)] if (self.run / "config.yaml").is_file() else self.words
+        restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+        is_again = self.is_again or restarts != "0"  # SLURM also queues a job again whose machine failed
+        is_begun = (self.run / "config.yaml").is_file()
+        words = ["resume", str(self.run)] if is_again and is_begun else self.words
         command = [
             sys.executable, "-m", "torch.distributed.run", "--nnodes", str(self.nodes),
             "--nproc-per-node", str(self.processes), "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{host}:{port}",
-            "--rdzv-id", f"{job.job_id}-{os.environ.get('SLURM_RESTART_COUNT', '0')}", "--max-restarts", "3",
+            "--rdzv-id", f"{job.job_id}-{restarts}", "--max-restarts", "3",
             "-m", "--", "hrnas", *words,
         ]  # fmt: skip
-        self.torchrun = subprocess.Popen(command)
+        # How long torchrun waits for a checkpoint before it kills; one that is older than the variable waits 30 s.
+        environment = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(GRACE - 20), **os.environ}
+        self.torchrun = subprocess.Popen(command, env=environment)
         if code := self.torchrun.wait():
             raise subprocess.CalledProcessError(code, command)
 
@@ -46,7 +57,7 @@ class Launch:
         if self.torchrun is not None:
             self.torchrun.send_signal(signal.SIGTERM)  # all processes stop after the same step and write a checkpoint
             self.torchrun.wait()
-        again = Launch(self.words, run=self.run, nodes=self.nodes, processes=self.processes)
+        again = Launch(self.words, run=self.run, nodes=self.nodes, processes=self.processes, is_again=True)
         return submitit.helpers.DelayedSubmission(again)
 
 
@@ -76,7 +87,7 @@ def main() -> None:
         cpus_per_task=given.cores * given.processes,
         timeout_min=given.minutes,
         **({"slurm_partition": given.partition} if given.partition else {}),
-        slurm_signal_delay_s=120,  # for the checkpoint
+        slurm_signal_delay_s=GRACE,
     )
     job = executor.submit(Launch(words, run=run, nodes=given.nodes, processes=given.processes))
     print(f"job {job.job_id}; its output goes to {job.paths.stdout}")

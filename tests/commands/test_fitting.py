@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from commands import tiny
 from hrnas.arch.presets import search_space
 from hrnas.commands.fitting import MARGIN, Setting, fit
+from hrnas.engine.training import TrainState, train_step
+from hrnas.nn.search_block import SearchBlock
 
 WIDE = search_space("hr-small").supernet(11)
 SIZE = (96, 128)
@@ -50,13 +53,14 @@ def test_remedies_make_it_fit_with_the_fewest_micro_batches() -> None:
         count = int(words[words.index("--accumulate") + 1]) if "--accumulate" in words else 1
         assert predicted == peak(**changed, accumulate=count)
         assert MARGIN * predicted <= free
-        assert count == 1 or MARGIN * peak(**changed, accumulate=count - 1) > free
+        assert SETTING.batch_size % count == 0  # a search refuses others
+        assert count == 1 or MARGIN * peak(**changed, accumulate=count // 2) > free  # the divisor before
 
 
 def test_options_that_are_set_are_not_proposed() -> None:
     setting = replace(SETTING, precision="bfloat16", recompute=True, accumulate=2)
     free = int(MARGIN * replace(setting, accumulate=3).peak(WIDE, SIZE)) + 1
-    assert [remedy.options for remedy in fit(WIDE, SIZE, setting, free).remedies] == ["--accumulate 3"]
+    assert [remedy.options for remedy in fit(WIDE, SIZE, setting, free).remedies] == ["--accumulate 4"]
 
 
 @pytest.mark.parametrize("free", [2**40, 5_000_000, 1, None])
@@ -92,3 +96,26 @@ def test_plan_predicts_for_the_options_given(data: Path) -> None:
     plain = tiny.hrnas(*words).result["memory"]["predicted_bytes"]
     assert tiny.hrnas(*words, "--recompute").result["memory"]["predicted_bytes"] != plain
     assert tiny.hrnas(*words, "--precision", "bfloat16").result["memory"]["predicted_bytes"] < plain
+
+
+def test_plan_times_the_step_that_the_search_would_do(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+
+    def step(state: TrainState, *given: Any, **named: Any) -> float:
+        is_recomputing = any(isinstance(m, SearchBlock) and "forward" in vars(m) for m in state.model.modules())
+        steps.append((state.precision, is_recomputing, named))
+        return train_step(state, *given, **named)
+
+    monkeypatch.setattr("hrnas.commands.plan.train_step", step)
+    words = ("plan", data, "--space", "tiny", "--budget", "60%", "--workers", "0", "--batch-size", "4")
+    shown = tiny.hrnas(*words, "--accumulate", "2", "--recompute", "--precision", "bfloat16")
+    assert shown.code == 0, shown.err
+    assert "predicted at the highest point of a step of one process, " in " ".join(shown.out.split())
+    assert steps
+    assert all(found == ("bfloat16", True, {"accumulate": 2}) for found in steps), steps
+
+
+def test_plan_refuses_a_batch_that_a_search_refuses(data: Path) -> None:
+    shown = tiny.hrnas("plan", data, "--space", "tiny", "--budget", "60%", "--batch-size", "4", "--accumulate", "3")
+    assert shown.code == 2
+    assert "cannot be dealt out evenly to 3 micro-batches on each" in " ".join(shown.err.split())

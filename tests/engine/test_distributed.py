@@ -331,6 +331,45 @@ def test_who_is_left_says_so_in_one_line() -> None:
     assert code == 1
 
 
+def wait_for_silent(processes: Processes) -> Any:
+    others_id = int(processes.sum(torch.tensor(os.getpid() * processes.rank)))
+
+    def read() -> Any:
+        yield 1
+        if processes.rank == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)  # silent, with its connections open
+        yield 2
+
+    found: list[Any] = []
+    try:
+        with processes.guard("Continue with 'hrnas resume x'."):
+            found.extend(processes.shared(read(), is_patient=False))
+    except LostProcessError as error:
+        found.append(str(error))
+    os.kill(others_id, signal.SIGKILL)
+    return found
+
+
+def test_a_silent_process_is_noticed_within_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hrnas.engine.distributed.TIMEOUT", timedelta(seconds=2))
+    started = time.monotonic()
+    found, _ = run_ranks(2, wait_for_silent, may_die=True)
+    assert time.monotonic() - started < 20
+    assert found[0] == 1
+    assert re.fullmatch(r"Process 0 of 0\.\.1 lost another \(.*\)\. Continue with 'hrnas resume x'\.", found[1])
+
+
+def be_late(processes: Processes) -> str:
+    with processes.sharing_errors():
+        time.sleep(4 * processes.rank)
+    return "met"
+
+
+def test_outside_of_the_steps_one_may_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hrnas.engine.distributed.TIMEOUT", timedelta(seconds=2))
+    assert run_ranks(2, be_late) == ["met", "met"]
+
+
 def test_an_error_of_our_own_is_no_lost_process() -> None:
     with pytest.raises(RuntimeError, match="shapes"), Processes(count=2).guard("Start it again."):
         raise RuntimeError("shapes do not fit")
@@ -350,6 +389,15 @@ def test_one_process_costs_nothing() -> None:
     assert torch.equal(torch.get_rng_state(), random)
     assert join_processes(torch.device("cpu")) is ALONE
     assert not torch.distributed.is_initialized()
+
+
+def join_again(processes: Processes) -> bool:
+    again = join_processes(torch.device("cpu"))
+    return again == processes and again.control is processes.control and again.reduction is processes.reduction
+
+
+def test_who_has_joined_keeps_the_groups() -> None:
+    assert run_ranks(2, join_again) == [True, True]
 
 
 def drawn(processes: Processes) -> list[Tensor]:

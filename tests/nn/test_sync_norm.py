@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.ranks import run_ranks
 from hrnas.engine.distributed import Processes
@@ -81,6 +82,28 @@ def half_precision(processes: Processes) -> Any:
     assert out.dtype == x.grad.dtype == torch.bfloat16
     assert norm.weight.grad.dtype == norm.running_var.dtype == torch.float32
     return norm.running_var
+
+
+class Waits(TorchDispatchMode):
+    """Counts what a device would be waited for: tensors that are read as Python numbers."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+def count_waits(processes: Processes) -> int:
+    norm, x, gradient = norm_and_batch(0.1, torch.float32)
+    norm = SyncNorm.of(norm, processes.reduction)
+    with Waits() as waits:
+        norm(x.requires_grad_()).backward(gradient)
+    return waits.count
+
+
+def test_a_step_never_waits_for_the_device() -> None:
+    assert run_ranks(2, count_waits) == [0, 0]
 
 
 def test_half_precision_keeps_statistics_in_single_precision() -> None:

@@ -208,7 +208,7 @@ def test_a_resumed_search_equals_the_uninterrupted_one(stop: int) -> None:
             assert torch.equal(found[name], expected[name]), name
 
 
-def test_state_is_plain_numbers_and_one_tensor() -> None:
+def test_state_is_plain_numbers_and_tensors() -> None:
     state = Search(0, budget_at(0.5)).shrinker.state_dict()
     tensors = [name for name, value in state.items() if torch.is_tensor(value)]
     assert tensors == ["moving_average", "deadline", "presence"]

@@ -82,7 +82,10 @@ def fit(architecture: Architecture, input_size: Size, setting: Setting, free: in
 def _remedies(
     architecture: Architecture, input_size: Size, setting: Setting, is_fitting: Callable[[Setting], bool]
 ) -> tuple[Remedy, ...]:
-    """Return the options, alone and together, with which the batch fits; with the fewest micro-batches that do."""
+    """Return the options, alone and together, with which the batch fits; with the fewest micro-batches that do.
+
+    The setting's own number of micro-batches divides the batch.
+    """
     remedies = []
     for recompute in sorted({setting.recompute, True}):
         for precision in dict.fromkeys((setting.precision, "bfloat16")):
@@ -91,7 +94,8 @@ def _remedies(
             words += [f"--precision {precision}"] * (precision != setting.precision)
             candidates = [
                 replace(changed, accumulate=count)
-                for count in range(setting.accumulate, max(setting.accumulate, setting.batch_size) + 1)
+                for count in range(setting.accumulate, setting.batch_size + 1)
+                if setting.batch_size % count == 0  # a search refuses others
             ]
             position = bisect_left(candidates, True, key=is_fitting)
             if position < len(candidates):

@@ -43,6 +43,7 @@ def plan(options: PlanOptions) -> dict[str, Any]:
     budget = parse_budget(options.budget)
     session = open_training_session(options.data, options)
     supernet = search_space(options.space, options.transformers).supernet(session.task.num_outputs)
+    session.check_batch(supernet, options)
     networks = {
         "widest": supernet,
         "middle": uniform_network(supernet, 0.5),
@@ -110,7 +111,7 @@ def plan(options: PlanOptions) -> dict[str, Any]:
 
 def _memory_lines(fitted: Fit, setting: Setting) -> list[str]:
     """Say whether a step fits into memory; where it does not, what would."""
-    predicted = f"{_bytes(fitted.predicted)} predicted at the highest point of a step"
+    predicted = f"{_bytes(fitted.predicted)} predicted at the highest point of a step of one process"
     if fitted.free is None:
         return [f"Memory: {predicted}; this system does not say how much is free."]
     largest = f"the largest batch that fits, with a fifth to spare, is {fitted.largest_batch_size}"
@@ -171,7 +172,7 @@ def _step_seconds(architecture: Architecture, options: PlanOptions, session: Ses
         times = []
         for _ in range(1 + _PROBE_STEPS):
             started = time.perf_counter()
-            train_step(state, images, targets, session.task, 1e-6)
+            train_step(state, images, targets, session.task, 1e-6, accumulate=options.accumulate)
             times.append(time.perf_counter() - started)
     return min(times[1:])
 

@@ -55,7 +55,7 @@ class Session:
             workers=self.workers,
             share=(self.processes.rank, self.processes.count),
         )
-        return self.processes.shared(batches)
+        return self.processes.shared(batches, is_patient=False)  # a step waits for each
 
     def calibration_images(self, *, batch_size: int, num_batches: int, seed: int) -> Iterator[Tensor]:
         """Yield normalised training images as evaluation sees them, always the same for a seed, on all processes."""

@@ -14,8 +14,9 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -150,10 +151,10 @@ class Processes:
             ) from None
 
     @contextmanager
-    def sharing_errors(self) -> Iterator[None]:
+    def sharing_errors(self, *, is_patient: bool = True) -> Iterator[None]:
         """Raise on all processes what the first of them that fails raises inside, so that none waits for it in vain.
 
-        All processes must come here, and leave together.
+        All processes must come here, and leave together. is_patient: one may be busy inside for long.
         """
         failure = None
         try:
@@ -164,26 +165,26 @@ class Processes:
             failure = error
         if self.count > 1:
             with self.guard("All are needed; start them again."):
-                failure = self._first_failure(failure)
+                failure = self._first_failure(failure, None if is_patient else self.control)
         if failure is not None:
             raise failure
 
-    def shared(self, items: Iterator[Any]) -> Iterator[Any]:
+    def shared(self, items: Iterator[Any], *, is_patient: bool = True) -> Iterator[Any]:
         """Yield the items; an error that one process meets while it reads them is raised on all.
 
-        All processes must have as many.
+        All processes must have as many. is_patient: as for `sharing_errors`, for each item.
         """
         if self.count == 1:
             yield from items
             return
         while True:
-            with self.sharing_errors():
+            with self.sharing_errors(is_patient=is_patient):
                 item = next(items, None)
             if item is None:
                 return
             yield item
 
-    def _first_failure(self, failure: HrnasError | None) -> HrnasError | None:
+    def _first_failure(self, failure: HrnasError | None, group: Any) -> HrnasError | None:
         kinds = torch.zeros(self.count, dtype=torch.int64)
         text = b"" if failure is None else str(failure).encode()
         known = [HrnasError, *_subclasses(HrnasError)]
@@ -192,7 +193,7 @@ class Processes:
         lengths = torch.zeros(self.count, dtype=torch.int64)
         lengths[self.rank] = len(text)
         both = torch.stack([kinds, lengths])
-        dist.all_reduce(both)
+        dist.all_reduce(both, group=group)
         failed = both[0].nonzero().flatten().tolist()
         if not failed:
             return None
@@ -200,7 +201,7 @@ class Processes:
         message = torch.zeros(int(both[1, first]), dtype=torch.uint8)
         if self.rank == first:
             message.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
-        dist.broadcast(message, first)
+        dist.broadcast(message, first, group=group)
         if failure is not None and self.rank == first:
             return failure
         kind = known[int(both[0, first]) - 1]
@@ -215,7 +216,8 @@ ALONE: Final = Processes()
 def join_processes(device: torch.device | None = None) -> Processes:
     """Return the processes that torchrun started with this one, connected; ALONE where it started no others.
 
-    device: of this process; without one the processes can talk but not train.
+    device: of this process; without one the processes can talk but not train. All must ask for theirs in the same
+    order; groups are made at the first call for a device and kept.
     Raises LostProcessError when they do not come together.
     """
     if not is_launched():
@@ -231,12 +233,19 @@ def join_processes(device: torch.device | None = None) -> Processes:
             atexit.register(_leave)
         if device is None:
             return processes
-        control = dist.new_group(backend="gloo", timeout=TIMEOUT)
-        reduction = control
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-            reduction = dist.new_group(backend="nccl", timeout=TIMEOUT)
-    return Processes(rank=rank, count=count, local_rank=local_rank(), reduction=reduction, control=control)
+        control, reduction = _groups(device)
+    return replace(processes, reduction=reduction, control=control)
+
+
+@cache
+def _groups(device: torch.device) -> tuple[Any, Any]:
+    """Return the groups `control` and `reduction`; a run opens a session for each network it finishes."""
+    control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    reduction = control
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        reduction = dist.new_group(backend="nccl", timeout=TIMEOUT)
+    return control, reduction
 
 
 def is_launched() -> bool:
@@ -336,6 +345,7 @@ def _wait(deadline: float, whom: str) -> None:
 
 def _leave() -> None:
     if dist.is_initialized():
+        _groups.cache_clear()
         dist.destroy_process_group()
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 class SyncNorm(nn.BatchNorm2d):
     """Batch norm whose statistics in training are those of all processes' batches together; else nn.BatchNorm2d.
 
-    group: the process group; all its processes run the network at the same time, on batches of any size.
+    group: the process group; all its processes run the network at the same time, on batches of any size, which together
+    have at least two numbers a channel. The caller sees to that: to ask here would wait for the device at every norm.
     """
 
     group: Any
@@ -64,13 +65,11 @@ class _Normalize(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, group: Any) -> tuple[Tensor, ...]:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         variance, mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)  # (C,)
-        own = torch.cat([mean, variance, mean.new_tensor([x.numel() // x.shape[1]])])  # (2 C + 1,)
+        own = torch.cat([mean, variance, mean.new_full((1,), x.numel() // x.shape[1])])  # (2 C + 1,)
         gathered = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
         dist.all_gather(gathered, own, group=group)
         means, variances, counts = torch.stack(gathered).split([len(mean), len(mean), 1], dim=1)  # (P, C), (P, 1)
         count = counts.sum()
-        if count < 2:
-            raise ValueError("a batch norm sees a single number a channel over all processes")
         share = counts / count
         mean = (share * means).sum(0)
         variance = (share * (variances + (means - mean).square())).sum(0)  # within, and between the processes
