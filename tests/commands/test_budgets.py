@@ -194,3 +194,14 @@ def test_weights_of_a_network_set_aside_are_those_of_the_search(unfinished: Path
     weights = load_file(unfinished / "budgets/80pct/checkpoints/step-00000000/model.safetensors")
     assert len(weights) > 10
     assert not list(unfinished.glob("budgets/40pct")), "the last is finished in the run itself"
+
+
+def test_auto_is_what_was_measured(data: Path, tmp_path: Path) -> None:
+    """Without --align a CPU gets multiples of 8 (benchmarks/2026-11-24-align-latency.md)."""
+    words = [word for word in tiny.options(tmp_path / "run") if word != "--align"]
+    words.remove("1")
+    assert hrnas("search", data, *words).code == 0
+    architecture = read_architecture(tmp_path / "run/best/architecture.json")
+    widths = {channels for _, block in architecture.blocks() for _, channels in block.kernels}
+    assert widths
+    assert all(channels % 8 == 0 for channels in widths)

@@ -8,7 +8,8 @@ import pytest
 
 from commands import tiny
 from commands.tiny import hrnas
-from hrnas.commands.resume import last_checkpoint
+from hrnas.commands.beginning import last_checkpoint
+from hrnas.engine.distributed import ALONE
 
 
 class Killed(BaseException):
@@ -238,7 +239,7 @@ def test_a_byte_flipped_in_the_state_of_a_checkpoint_is_never_used(
         index += 1
     content[index] ^= 0x04
     path.write_bytes(content)
-    found = last_checkpoint(run, "search")
+    found = last_checkpoint(run, "search", ALONE)
     assert found is not None
     assert found.state["step"] == 10
     assert (run / "checkpoints" / "damaged-step-00000012").is_dir()

@@ -33,8 +33,8 @@ from hrnas.searching.control import ShrinkOptions, cost_curve
 from hrnas.searching.shrinker import Shrinker, check_reachable, cost_range, factor_scale
 from hrnas.searching.units import factors, unit_groups
 
-DEVICE_ALIGN: Final = {"cpu": 1, "cuda": 8}
-"""What `align: auto` means."""
+DEVICE_ALIGN: Final = {"cpu": 8, "cuda": 8}
+"""What `align: auto` means: measured for the CPU (benchmarks/2026-11-24-align-latency.md), by convention for CUDA."""
 
 PROBE_IMAGES: Final = 4
 """Images on which the change of output by each cut is measured, at most a batch."""
@@ -218,6 +218,7 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
             is_stopping = processes.any(interruption.is_wanted)
             if state.step in options.checkpoint_steps or is_stopping:
                 save()
+                is_stopping = processes.any(interruption.is_wanted)  # a save may take long
             if is_stopping and state.step < options.steps:
                 raise Interrupted(f"Stopped after step {state.step}; continue with 'hrnas resume {run}'.")
 

@@ -141,6 +141,7 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
                 with processes.sharing_errors():
                     if processes.is_zero:
                         save_checkpoint(run / "checkpoints", state, extra=extra, keep_last=options.keep_checkpoints)
+                is_stopping = processes.any(interruption.is_wanted)  # a save may take long
             if is_stopping and state.step < options.steps:
                 raise Interrupted(f"Stopped after step {state.step}; continue with 'hrnas resume {run}'.")
 
