@@ -205,3 +205,67 @@ def test_auto_is_what_was_measured(data: Path, tmp_path: Path) -> None:
     widths = {channels for _, block in architecture.blocks() for _, channels in block.kernels}
     assert widths
     assert all(channels % 8 == 0 for channels in widths)
+
+
+def test_a_resumed_search_leaves_what_is_finished(run: Path, data: Path, tmp_path: Path) -> None:
+    """Its network was set aside, and finished by hand, after the checkpoint the search goes on from."""
+    other = tmp_path / "run"
+    with tiny.at_step(9, tiny.ask_to_stop):
+        assert tiny.search(data, other, "--finish", "false", budget=BUDGET).code == 130
+    assert (other / "budgets/80pct").is_dir()
+    assert hrnas("train", other / "budgets/80pct").code == 0
+    shutil.rmtree(other / "checkpoints/step-00000009")
+    finished = (other / "budgets/80pct/result.json").stat().st_mtime_ns
+    assert hrnas("resume", other).code == 0
+    assert (other / "budgets/80pct/result.json").stat().st_mtime_ns == finished
+    same_files(run / "budgets/80pct", other / "budgets/80pct", "best/model.safetensors")
+
+
+def test_finishing_elsewhere_remembers_where_the_data_are(unfinished: Path, tmp_path: Path) -> None:
+    folder, place = tmp_path / "elsewhere", tmp_path / "place"
+    shutil.copytree(unfinished / "budgets/60pct", folder)
+    place.mkdir()
+    other = tiny.toycity(place)
+    other.write_text(other.read_text().replace("validation: 4", "validation: 3"))
+    with tiny.at_step(2, tiny.ask_to_stop):
+        assert hrnas("train", folder, other).code == 130
+    assert hrnas("resume", folder).code == 0
+    assert json.loads((folder / "evaluation.json").read_text())["validation"]["samples"] == 3
+    assert hrnas("evaluate", folder, "--json").result["samples"] == 3
+
+
+def test_finishing_refuses_other_settings_and_other_classes(unfinished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(unfinished / "budgets/60pct", folder)
+    outcome = hrnas("train", folder, "--steps", "77")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"hrnas: steps is 77; {folder} is finished with the settings of its search, here 4.")
+    outcome = hrnas("train", folder, tiny.pictures(tmp_path / "pictures"))
+    assert outcome.code == 2
+    assert "The data have 3 classes" in outcome.err
+    assert hrnas("train", folder, "--workers", "0", "--device", "cpu").code == 0
+
+
+def test_a_wish_to_stop_in_the_last_step_is_granted_before_the_others_are_finished(data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "run"
+    with tiny.at_step(tiny.STEPS, tiny.ask_to_stop):
+        outcome = tiny.search(data, other, budget=BUDGET)
+    assert outcome.code == 130
+    assert outcome.err.endswith(f"continue with 'hrnas resume {other}'.\n")
+    assert not (other / "budgets/80pct/result.json").exists()
+    assert hrnas("resume", other).code == 0
+    assert (other / "budgets/80pct/result.json").is_file()
+
+
+def test_a_wish_to_stop_while_others_are_finished_names_the_run(unfinished: Path, tmp_path: Path) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(unfinished, other)
+    (other / "result.json").unlink()
+    config = yaml.safe_load((other / "config.yaml").read_text())
+    (other / "config.yaml").write_text(yaml.safe_dump({**config, "finish": True}))
+    with tiny.at_step(2, tiny.ask_to_stop):
+        outcome = hrnas("resume", other)
+    assert outcome.code == 130
+    assert outcome.err.endswith(f"continue with 'hrnas resume {other}'.\n")
+    assert hrnas("resume", other).code == 0
+    assert all(network["finished"] for network in json.loads((other / "pareto.json").read_text())["networks"])

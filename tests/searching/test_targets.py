@@ -9,6 +9,7 @@ from hrnas.arch.budget import parse_budget
 from hrnas.costing.analytic import cost
 from hrnas.costing.counted import count
 from hrnas.engine.averages import Averages
+from hrnas.engine.evaluation import averaged_network
 from hrnas.models.network import Network, build_model
 from hrnas.searching.control import ShrinkOptions
 from hrnas.searching.shrinker import Shrinker, cost_range
@@ -21,7 +22,7 @@ SUPERNET = TINY_TRANSFORMERS.supernet(3)
 class Descent:
     """One search; records what each cut left, by how much it changed the output, and what met a target."""
 
-    def __init__(self, budget: str, *, seed: int = 0, align: int = 1) -> None:
+    def __init__(self, budget: str, *, seed: int = 0, align: int = 1, measures_averages: bool = False) -> None:
         torch.manual_seed(seed)
         self.model = Network(SUPERNET)
         averages = Averages(self.model, 64)
@@ -38,6 +39,7 @@ class Descent:
             probe=synthetic(999)[0],
         )
         self.changes: list[float] = []
+        self.averaged_changes: list[float] = []
         self.met = {}
         self.costs = []
         for step in range(STEPS):
@@ -45,7 +47,11 @@ class Descent:
             optimizer.zero_grad()
             nn.functional.mse_loss(self.model.train()(images), target).backward()
             optimizer.step()
+            before = self.averaged_output(averages) if measures_averages else None
             if self.shrinker.step():
+                if before is not None and self.shrinker.target_met is not None:
+                    after = self.averaged_output(averages)
+                    self.averaged_changes.append(float((after - before).norm() / before.norm()))
                 assert self.shrinker.last_change is not None
                 self.changes.append(self.shrinker.last_change)
                 architecture = self.model.architecture
@@ -56,6 +62,18 @@ class Descent:
                 self.met[self.shrinker.target_met.text] = self.model.architecture
             averages.update(self.model)
             self.costs.append(self.shrinker.cost.counts)
+
+    def averaged_output(self, averages: Averages) -> torch.Tensor:
+        with torch.no_grad():
+            return averaged_network(self.model, averages, [])(synthetic(999)[0])
+
+
+@pytest.mark.parametrize("budget", ["80%,40%", "params=50%"])
+def test_no_exact_step_is_felt_in_the_averaged_network(budget: str) -> None:
+    """The averages lag behind the weights, and are what is evaluated and kept: they fade along."""
+    descent = Descent(budget, measures_averages=True)
+    assert len(descent.averaged_changes) == len(descent.met)
+    assert max(descent.averaged_changes) < 0.01
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import rich
-import yaml
 
 from hrnas.commands.beginning import last_checkpoint
 from hrnas.commands.resolved import options_from
-from hrnas.commands.run_directory import MARK, clear_leftovers, read_config, writing
+from hrnas.commands.run_directory import clear_leftovers, read_config
 from hrnas.commands.search import SearchOptions, search
 from hrnas.commands.train import TrainOptions, train
-from hrnas.data.description import read_description
 from hrnas.engine.distributed import join_processes
-from hrnas.engine.records import write_text
 from hrnas.errors import InputError
 
 
@@ -62,14 +59,10 @@ def resume(
     if verb == "train":
         train_options = replace(options_from(TrainOptions, config), run=str(run))
         if data is not None:
-            description = read_description(data).to_dict() if isinstance(data, str) else data
-            train_options = replace(train_options, data=description)
-            with processes.sharing_errors(), writing(run):
-                if processes.is_zero:
-                    write_text(run / MARK, yaml.safe_dump({**config, "data": description}, sort_keys=False))
+            train_options = replace(train_options, data=data)
         if device is not None and workers is not None:
             train_options = replace(train_options, device=device, workers=workers)
-        return train(train_options, checkpoint=checkpoint, is_resumed=True)
+        return train(train_options, checkpoint=checkpoint, is_resumed=True, has_moved=data is not None)
     raise InputError(f"{run} was written by '{verb}', which cannot be resumed; search and train can.")
 
 

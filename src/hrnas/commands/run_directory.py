@@ -140,6 +140,12 @@ def read_config(run: Path) -> tuple[str, dict[str, Any]]:
         raise InputError(f"{file} or environment.json beside it is damaged ({line}). Start the run anew.") from None
 
 
+def record_data(run: Path, data: Mapping[str, Any]) -> None:
+    """Write a data description into a run's config.yaml in place of the one that is there."""
+    _, config = read_config(run)
+    write_text(run / MARK, yaml.safe_dump({**config, "data": dict(data)}, sort_keys=False, allow_unicode=True))
+
+
 def save_network(folder: Path, model: Backbone) -> None:
     """Write architecture.json and model.safetensors into `folder`, replacing it as a whole.
 

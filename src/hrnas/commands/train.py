@@ -17,7 +17,7 @@ from hrnas.commands.options import TrainingOptions
 from hrnas.commands.progress import LoopProgress
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
-from hrnas.commands.run_directory import read_config, writing
+from hrnas.commands.run_directory import read_config, record_data, writing
 from hrnas.commands.session import open_training_session, sized_run_name
 from hrnas.costing.analytic import cost
 from hrnas.data.transforms import normalize
@@ -49,10 +49,17 @@ class TrainOptions(TrainingOptions):
     weights: str | None = None
 
 
-def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_resumed: bool = False) -> dict[str, Any]:
+def train(
+    options: TrainOptions,
+    *,
+    checkpoint: Checkpoint | None = None,
+    is_resumed: bool = False,
+    has_moved: bool = False,
+) -> dict[str, Any]:
     """Train a network, or go on with it; return the result, which is also in RUN/result.json.
 
     is_resumed: the run directory is there; go on from its checkpoint, or from the start where it has none.
+    has_moved: its data are elsewhere now, as the options say; config.yaml is made to say so too.
 
     Raises InputError for data, options or files that cannot be used, before anything is written; Interrupted after
     SIGINT or SIGTERM, with a checkpoint written.
@@ -76,6 +83,10 @@ def train(options: TrainOptions, *, checkpoint: Checkpoint | None = None, is_res
             f"The data have {task.num_outputs} classes; the network of {run} has {architecture.head.outputs}. Give "
             "data with its classes, or give --run to train the architecture afresh."
         )
+    if has_moved:
+        with processes.sharing_errors(), writing(run):
+            if processes.is_zero:
+                record_data(run, session.description.to_dict())
     torch.manual_seed(options.seed)
     model = Network(architecture)
     if options.weights is not None and checkpoint is None:
