@@ -68,10 +68,9 @@ class Descent:
             return averaged_network(self.model, averages, [])(synthetic(999)[0])
 
 
-@pytest.mark.parametrize("budget", ["80%,40%", "params=50%"])
-def test_no_exact_step_is_felt_in_the_averaged_network(budget: str) -> None:
+def test_no_exact_step_is_felt_in_the_averaged_network() -> None:
     """The averages lag behind the weights, and are what is evaluated and kept: they fade along."""
-    descent = Descent(budget, measures_averages=True)
+    descent = Descent("80%,40%", measures_averages=True)
     assert len(descent.averaged_changes) == len(descent.met)
     assert max(descent.averaged_changes) < 0.01
 
@@ -79,17 +78,12 @@ def test_no_exact_step_is_felt_in_the_averaged_network(budget: str) -> None:
 @pytest.mark.parametrize(
     ("budget", "align"),
     [
-        ("70%", 1),
         ("40%", 1),
         ("params=60%", 1),
-        ("params=35%", 1),
         ("macs=50%,params=70%", 1),
-        ("macs=80%,params=40%", 1),
         ("60%", 4),
-        ("params=45%", 4),
         ("80%,60%,40%", 1),
         ("params=80%,60%,40%,macs=90%", 1),
-        ("70%,45%", 4),
     ],
 )
 def test_each_target_is_met_and_no_cut_is_felt(budget: str, align: int) -> None:
