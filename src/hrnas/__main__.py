@@ -1,5 +1,6 @@
 """`python -m hrnas`, and `hrnas`, are the command line."""
 
+import atexit
 import os
 import signal
 import sys
@@ -14,8 +15,15 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(130)
 
 
+def _ignore_signals() -> None:
+    """Let the interpreter end with the exit code it has: its last act gives every handler of ours back to the system."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 for _number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(_number, _leave)
+atexit.register(_ignore_signals)  # the first that registers is the last that is called
 
 from hrnas.cli import main  # noqa: E402 - loading it takes a while
 

@@ -151,6 +151,18 @@ def test_a_signal_at_the_start_ends_at_once(number: int, seconds: float, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+def test_a_signal_at_the_end_changes_no_exit_code(tmp_path: Path) -> None:
+    """While the interpreter ends: the code that is due, or that of an interruption; never death by the signal."""
+    command = [sys.executable, "-m", "hrnas", "show", str(tmp_path / "missing")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+    assert process.returncode in (2, 130)
+
+
 def test_a_hasty_user_leaves_no_process_and_a_run_that_goes_on(tmp_path: Path) -> None:
     data, run = tiny.toycity(tmp_path), tmp_path / "run"
     with search_of_its_own(data, run) as process:
