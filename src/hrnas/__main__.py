@@ -16,7 +16,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _ignore_signals() -> None:
-    """Let the interpreter end with the exit code it has: its last act gives every handler of ours back to the system."""
+    """Let the interpreter end with the exit code it has; its last act gives our handlers back to the system."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
