@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from hrnas.engine.distributed import Processes, join_processes
 
@@ -62,7 +63,7 @@ def _run(rank: int, count: int, port: int, pipe: Any, function: Callable[..., An
     try:
         processes: Processes = join_processes(torch.device("cpu"))
         pipe.send(("done", _plain(function(processes, *given))))
-        processes.barrier()
+        dist.barrier()
     except BaseException:
         pipe.send(("failed", traceback.format_exc()))
     pipe.close()

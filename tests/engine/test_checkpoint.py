@@ -92,7 +92,6 @@ def assert_same_state(found: TrainState, expected: TrainState) -> None:
 @pytest.mark.parametrize("is_cut", [False, True], ids=["whole", "cut"])
 def test_a_restored_run_goes_on_bit_for_bit(tmp_path: Path, is_cut: bool, is_adam: bool) -> None:
     state = state_of(tiny_network(0, space=DROPOUT), is_adam=is_adam)
-    torch.manual_seed(5)  # dropout draws from it
     train(state, 3)
     if is_cut:
         cut_half(state)
@@ -100,23 +99,21 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path: Path, is_cut: bool, is_ada
     state.seconds = 12.25
     extra = {"best": 0.1 + 0.2, "none": None, "names": ["a", "ü"], "moving_average": torch.rand(7)}
     path = save_checkpoint(tmp_path / "checkpoints", state, extra=extra)
-    random = torch.get_rng_state()
     assert path.name == checkpoint_name(state.step)
 
     checkpoint = read_checkpoint(path)
     assert checkpoint.architecture == state.model.architecture
-    torch.manual_seed(99)
     restored = state_of(Network(checkpoint.architecture), is_adam=is_adam)
     extra_back = restore(checkpoint, restored)
     assert torch.equal(extra_back.pop("moving_average"), extra.pop("moving_average"))
     assert extra_back == extra
     assert restored.seconds == 12.25
-    assert torch.equal(torch.get_rng_state(), random)
     assert_same_state(restored, state)
 
-    torch.set_rng_state(random)
+    # Dropout draws by seed and step, whatever was drawn before.
+    torch.manual_seed(99)
     train(restored, 3)
-    torch.set_rng_state(random)
+    torch.manual_seed(5)
     train(state, 3)
     assert_same_state(restored, state)
 

@@ -245,7 +245,7 @@ def _loaded(reader: _Reader[_Read], plan: Any, workers: int) -> Iterator[_Read]:
             prefetch_factor=PREFETCHED if workers else None,
             # Other start methods import torch again in every worker; the others are left to their system's default.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-            # DataLoader draws a seed for its workers; not from the global generator, which a resumed run restores.
+            # DataLoader draws a seed for its workers; the global generator is the training's.
             generator=torch.Generator(),
         )
         batches = iter(loader)

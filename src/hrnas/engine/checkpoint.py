@@ -65,10 +65,7 @@ def save_checkpoint(
         "model": dict(state.model.state_dict()),
         "averages": state.averages.tensors,
         "optimizer": _optimizer_tensors(state),
-        "extra": {
-            "rng": torch.get_rng_state(),
-            **{f"extra.{name}": value for name, value in extra.items() if torch.is_tensor(value)},
-        },
+        "extra": {name: value for name, value in extra.items() if torch.is_tensor(value)},
     }
     try:
         temporary.mkdir(parents=True)
@@ -166,13 +163,7 @@ def restore(checkpoint: Checkpoint, state: TrainState) -> dict[str, Any]:
     state.averages.num_updates = checkpoint.state["num_updates"]
     _load_optimizer(state, checkpoint.tensors["optimizer"])
     state.step, state.seconds = checkpoint.state["step"], checkpoint.state["seconds"]
-    torch.set_rng_state(checkpoint.tensors["extra"]["rng"])
-    extra_tensors = {
-        name.removeprefix("extra."): value
-        for name, value in checkpoint.tensors["extra"].items()
-        if name.startswith("extra.")
-    }
-    return {**checkpoint.state["extra"], **extra_tensors}
+    return {**checkpoint.state["extra"], **checkpoint.tensors["extra"]}
 
 
 def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:

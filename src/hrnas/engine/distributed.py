@@ -119,19 +119,10 @@ class Processes:
         """Return whether the flag is set on any process."""
         return bool(self.sum(torch.tensor(int(flag))))
 
-    def barrier(self) -> None:
-        """Wait, patiently, until all processes are here."""
-        if self.count > 1:
-            dist.barrier()
-
     def seed(self, seed: int, step: int) -> None:
-        """Give this process the random numbers of a step (dropout), which follow from seed, step and rank.
-
-        One process draws on from its own random state, which checkpoints hold.
-        """
-        if self.count > 1:
-            mixed = np.random.SeedSequence(seed, spawn_key=(step, self.rank)).generate_state(1, np.uint64)
-            torch.manual_seed(int(mixed[0]))
+        """Give this process the random numbers of a step (dropout), which follow from seed, step and rank alone."""
+        mixed = np.random.SeedSequence(seed, spawn_key=(step, self.rank)).generate_state(1, np.uint64)
+        torch.manual_seed(int(mixed[0]))
 
     @contextmanager
     def guard(self, remedy: str) -> Iterator[None]:

@@ -17,8 +17,7 @@ def averaged_network(model: Network, averages: Averages, calibration: Iterable[T
     model: gives the architecture and, during a search, the presences of its tokens; it is not changed.
     calibration: normalised batches (B, 3, H, W).
     """
-    with torch.random.fork_rng(devices=[]):  # building must not move the random numbers of the training
-        network = Network(model.architecture)
+    network = Network(model.architecture)
     network.to(next(model.parameters()).device, memory_format=torch.channels_last)
     averages.copy_to(network)
     copy_presences(model, network)

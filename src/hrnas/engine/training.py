@@ -38,7 +38,7 @@ class TrainState:
     """What a training run changes: the network, its optimizer, its averages, the number of steps done.
 
     processes: of the run; each holds the same state, bit for bit. sync_norm: batch norms see all processes' batches.
-    seed: of the random numbers of several processes. replica: the network as it is trained, DDP with several processes.
+    seed: of the random numbers. replica: the network as it is trained, DDP with several processes.
     precision: one of PRECISIONS, of the operations in the network's forward and backward pass; all that is kept from
     step to step is float32, and so is the loss.
     """
