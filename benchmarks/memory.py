@@ -50,6 +50,7 @@ def architecture_of(row: dict[str, Any]) -> Any:
 
 def predicted(row: dict[str, Any]) -> Any:
     from hrnas.costing.memory import training_memory
+    from hrnas.kernels import compiling
 
     return training_memory(
         architecture_of(row),
@@ -57,6 +58,7 @@ def predicted(row: dict[str, Any]) -> Any:
         row["batch"],
         precision=row["precision"],
         recompute=row["recompute"],
+        kernels=compiling.problem() is None,
     )
 
 

@@ -17,7 +17,9 @@ SOURCES = ROOT / "src" / "hrnas"
 LAYERS = {
     "errors": 0,
     "version": 0,
+    "cache": 0,
     "arch": 1,
+    "kernels": 1,
     "structures": 1,
     "nn": 2,
     "costing": 2,

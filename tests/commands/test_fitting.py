@@ -14,7 +14,7 @@ from hrnas.nn.search_block import SearchBlock
 
 WIDE = search_space("hr-small").supernet(11)
 SIZE = (96, 128)
-SETTING = Setting(batch_size=16, accumulate=1, precision="float32", recompute=False, device="cpu")
+SETTING = Setting(batch_size=16, accumulate=1, precision="float32", recompute=False, device="cpu", kernels=False)
 
 
 def peak(**changed: object) -> int:

@@ -17,6 +17,7 @@ from hrnas.engine.averages import Averages
 from hrnas.engine.optimization import OptimizerOptions, make_optimizer
 from hrnas.engine.recomputation import recompute_blocks
 from hrnas.engine.training import TrainState, train_step
+from hrnas.kernels import compiling, cpu
 from hrnas.models.network import Network
 from hrnas.searching.plan import smallest_network, uniform_network
 from hrnas.tasks.segmentation import Segmentation
@@ -63,11 +64,35 @@ def allocated(architecture: Architecture, size: tuple[int, int], batch: int, *, 
     ],
 )
 def test_the_prediction_is_what_torch_takes(
-    architecture: Architecture, size: tuple[int, int], batch: int, precision: str, recompute: bool
+    architecture: Architecture,
+    size: tuple[int, int],
+    batch: int,
+    precision: str,
+    recompute: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(cpu, "supports", lambda x: False)
     predicted = training_memory(architecture, size, batch, precision=precision, recompute=recompute)
     assert predicted.allocated == pytest.approx(
         allocated(architecture, size, batch, precision=precision, recompute=recompute), rel=0.15
+    )
+
+
+@pytest.mark.skipif(compiling.problem() is not None, reason=f"no kernels: {compiling.problem()}")
+@pytest.mark.parametrize(
+    ("architecture", "size", "batch", "recompute"),
+    [
+        (WIDE, (75, 102), 4, False),
+        (uniform_network(WIDE, 0.25), (96, 128), 4, True),
+        (search_space("hr-small", "residual").supernet(11), (32, 64), 2, False),
+    ],
+)
+def test_the_prediction_with_the_kernels(
+    architecture: Architecture, size: tuple[int, int], batch: int, recompute: bool
+) -> None:
+    predicted = training_memory(architecture, size, batch, recompute=recompute, kernels=True)
+    assert predicted.allocated == pytest.approx(
+        allocated(architecture, size, batch, precision="float32", recompute=recompute), rel=0.05
     )
 
 

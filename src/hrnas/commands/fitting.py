@@ -15,13 +15,14 @@ MARGIN: Final = 1.2
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What the memory of a step depends on beside the network; device: its type."""
+    """What the memory of a step depends on beside the network; device: its type; kernels: the CPU has them."""
 
     batch_size: int
     accumulate: int
     precision: str
     recompute: bool
     device: str
+    kernels: bool
 
     def peak(self, architecture: Architecture, input_size: Size) -> int:
         """Return the predicted bytes at the highest point of a step."""
@@ -33,6 +34,7 @@ class Setting:
             precision=self.precision,
             recompute=self.recompute,
             device=self.device,
+            kernels=self.kernels,
         ).peak
 
 

@@ -21,6 +21,7 @@ from hrnas.engine.free_memory import free_memory
 from hrnas.engine.optimization import make_optimizer
 from hrnas.engine.recomputation import recompute_blocks
 from hrnas.engine.training import TrainState, train_step
+from hrnas.kernels import compiling
 from hrnas.models.network import Network
 from hrnas.searching.control import cost_curve
 from hrnas.searching.plan import smallest_network, uniform_network
@@ -56,6 +57,7 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         precision=options.precision,
         recompute=options.recompute,
         device=session.device.type,
+        kernels=compiling.problem() is None,
     )
     memory = {name: setting.peak(network, session.input_size) for name, network in networks.items()}
     fitted = fit(supernet, session.input_size, setting, free_memory(session.device))

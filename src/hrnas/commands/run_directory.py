@@ -23,6 +23,7 @@ from hrnas.engine.checkpoint import clear_killed_saves
 from hrnas.engine.distributed import is_launched, launch
 from hrnas.engine.records import partial_files, sync, write_json, write_text
 from hrnas.errors import InputError
+from hrnas.kernels import compiling
 from hrnas.models.network import Backbone
 from hrnas.version import VERSION
 
@@ -119,6 +120,7 @@ def environment(verb: str) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "kernels": compiling.problem() or "compiled",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cuda": torch.version.cuda,
     }

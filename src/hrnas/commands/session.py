@@ -20,6 +20,7 @@ from hrnas.data.opening import SegmentationSet, open_split
 from hrnas.data.transforms import AugmentOptions, normalize
 from hrnas.engine.distributed import Processes, check_shares, is_launched, join_processes, local_rank
 from hrnas.errors import InputError
+from hrnas.kernels import compiling
 from hrnas.models.network import Network
 from hrnas.tasks import make_task
 from hrnas.tasks.task import Task
@@ -147,6 +148,8 @@ def open_session(
     for is_my_turn in (processes.local_rank == 0, processes.local_rank != 0):
         with processes.sharing_errors():
             if is_my_turn:
+                if found_device.type == "cpu":
+                    _prepare_kernels()
                 description, opened = _open_splits(data, splits)
                 if input_size is None:
                     height, width = next(iter(opened.values())).read(0).mask.shape
@@ -160,6 +163,19 @@ def open_session(
         workers=workers,
         processes=processes,
     )
+
+
+def _prepare_kernels() -> None:
+    """Compile the CPU kernels where that was not done yet; say so where it cannot be done."""
+    with rich.get_console().status("Looking for the CPU kernels (compiled once, some ten seconds) ..."):
+        problem = compiling.problem()
+    if problem is not None and not compiling.is_switched_off():
+        rich.get_console().print(
+            f"Without CPU kernels ({problem}): training takes two to three times as long.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _open_splits(

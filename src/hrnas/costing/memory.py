@@ -70,11 +70,13 @@ class _Terms:
     """What decides how many bytes a number takes.
 
     number: bytes of a number of a map. images: that go through the network at a time. device: cpu or another.
+    kernels: the hidden channels of a block are `nn.hidden`'s.
     """
 
     number: int
     images: int
     device: str
+    kernels: bool
 
     def bytes(self, numbers: int) -> int:
         """Return the bytes of so many numbers of one image's maps, over all images."""
@@ -90,6 +92,7 @@ def training_memory(
     precision: str = "float32",
     recompute: bool = False,
     device: str = "cpu",
+    kernels: bool = False,
     num_moments: int = 2,
     num_averages: int = 1,
 ) -> Memory:
@@ -97,10 +100,13 @@ def training_memory(
 
     micro_batch: images that go through the network at a time. batch_size: images of the whole step where they are more.
     precision: float32 or bfloat16. recompute: search blocks keep their inputs only. device: its type; what is not cpu
-    has neither oneDNN's scratch nor the C library's unused pieces, and is not measured.
+    has neither oneDNN's scratch nor the C library's unused pieces, and is not measured. kernels: the CPU kernels are
+    there; they work in float32.
     num_moments: numbers the optimizer holds a parameter; num_averages: averages of it.
     """
-    terms = _Terms(number={"float32": _FLOAT, "bfloat16": 2}[precision], images=micro_batch, device=device)
+    number = {"float32": _FLOAT, "bfloat16": 2}[precision]
+    has_kernels = kernels and device == "cpu" and number == _FLOAT
+    terms = _Terms(number=number, images=micro_batch, device=device, kernels=has_kernels)
     parts = [*_parts(architecture, input_size, terms), _loss(architecture, input_size, micro_batch)]
     params = sum(part.params for part in parts)
     assert params == cost(architecture, input_size).params
@@ -172,17 +178,19 @@ def _block(
     block, out = placed.block, _output(placed, terms)
     area_in, area_out = _area(placed.size_in), _area(placed.size_out)
     hidden_in, hidden_out = terms.bytes(block.hidden_channels * area_in), terms.bytes(block.hidden_channels * area_out)
-    # Before and after each of the two batch norms of the hidden channels, and before that of the projection.
-    inner = 2 * (hidden_in + hidden_out) + (out if block.kernels else 0)
-    # The highest of three points: the gradients around the second ReLU; then, with what came after it freed, a kernel
+    # What the expansion, the depthwise convolutions and the projection put out, for the norm behind each; without the
+    # kernels also what the first two norms put out.
+    inner = (1 if terms.kernels else 2) * (hidden_in + hidden_out) + (out if block.kernels else 0)
+    # With the kernels the highest of two points: the second ReLU's output and its gradient; that gradient and the first
+    # one's. Without them, of three: the gradients around the second ReLU; then, with what came after it freed, a kernel
     # path's copies of its slices, its gradient and its scratch; then the paths' gradients, apart and joined.
-    points = [(2 * hidden_out, 0), (2 * hidden_in - 2 * hidden_out, 0)]
-    for size, channels in block.kernels:
+    points = [(2 * hidden_out, 0), (hidden_out + hidden_in if terms.kernels else 2 * (hidden_in - hidden_out), 0)]
+    for size, channels in () if terms.kernels else block.kernels:
         copies = terms.bytes(channels * (2 * area_in + area_out))
         own = _depthwise_scratch(size, channels, area_in + area_out, terms)
         points.append((copies - hidden_out + own, own))
     scratch, native = max(points)
-    small = sum(2 * map_bytes for map_bytes in (hidden_in, hidden_out) if map_bytes < MAPPED)
+    small = sum((1 if terms.kernels else 2) * maps for maps in (hidden_in, hidden_out) if maps < MAPPED)
     if block.tokens:
         tokens = _transformer(block, architecture.token_size, terms)
         inner, small = inner + tokens, small + tokens

@@ -39,6 +39,11 @@ class MixedDepthwise(nn.Module):
             }
         )
 
+    @property
+    def paths(self) -> list[tuple[int, nn.Conv2d]]:
+        """(size, convolution) of every slice, in order."""
+        return [(int(size), conv) for size, conv in self.convs.items()]
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, ceil(H / s), ceil(W / s))."""
         slices = x.split(self.widths, dim=1)

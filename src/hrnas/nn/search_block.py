@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hrnas.arch.architecture import Architecture, Block
 from hrnas.nn.conv import EmptyNorm, MixedDepthwise
+from hrnas.nn.hidden import applies, hidden_paths
 from hrnas.nn.transformer import LightweightTransformer
 
 
@@ -80,14 +81,23 @@ class SearchBlock(nn.Module):
         """Map (B, in_channels, H, W) to (B, out_channels, ceil(H / s), ceil(W / s))."""
         out = self.skip(x)
         if self.expand is not None:
-            hidden = F.relu(self.expand_norm(self.expand(x)), inplace=True)  # (B, E, H, W)
-            hidden = F.relu(self.depthwise_norm(self.depthwise(hidden)), inplace=True)  # (B, E, H', W')
-            out = out + self.project_norm(self.project(hidden))
+            out = out + self.project_norm(self._hidden(x))
         elif self.project_norm is not None:
             out = out + self.project_norm(x)
         if self.transformer is not None:
             out = out + self.transformer(x, (out.shape[2], out.shape[3]))
         return out
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) through all kernel paths to (B, out_channels, H', W'), before the shared norm."""
+        if applies(x, (self.expand_norm, self.depthwise_norm)):
+            return hidden_paths(
+                x, self.expand, self.expand_norm, self.depthwise.paths, self.depthwise_norm, self.project,
+                stride=self.block.stride,
+            )  # fmt: skip
+        hidden = F.relu(self.expand_norm(self.expand(x)), inplace=True)  # (B, E, H, W)
+        hidden = F.relu(self.depthwise_norm(self.depthwise(hidden)), inplace=True)  # (B, E, H', W')
+        return self.project(hidden)
 
     def extra_repr(self) -> str:
         kernels = ", ".join(f"{size}: {channels}" for size, channels in self.block.kernels)

@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnas.cache import cache_folder
 from hrnas.data.toycity.placing import make_world
 from hrnas.data.toycity.render import render
 from hrnas.data.toycity.world import NAMES
@@ -67,7 +68,7 @@ class ToyCity:
         self.size = size
         self.seed = seed
         length = _SPLITS[split] if length is None else length
-        file = (cache or _cache_folder()) / (f"toycity-v{VERSION}-seed{seed}-{split}-{size[0]}x{size[1]}-{length}.npz")
+        file = (cache or cache_folder()) / (f"toycity-v{VERSION}-seed{seed}-{split}-{size[0]}x{size[1]}-{length}.npz")
         stored = _load(file, length, size)
         if stored is None:
             stored = self._render(length)
@@ -94,14 +95,6 @@ class ToyCity:
             random = Random(f"toycity {VERSION} {self.seed} {self.split} {i}")
             images[i], masks[i] = render(make_world(random), *self.size, random)
         return images, masks
-
-
-def _cache_folder() -> Path:
-    if folder := os.environ.get("HRNAS_CACHE"):
-        return Path(folder)
-    if folder := os.environ.get("XDG_CACHE_HOME"):
-        return Path(folder) / "hrnas"
-    return Path.home() / ".cache" / "hrnas"
 
 
 def _load(file: Path, length: int, size: tuple[int, int]) -> tuple[U8, U8] | None:

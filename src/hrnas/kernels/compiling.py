@@ -1,0 +1,103 @@
+"""The CPU kernels' source, compiled at first use and kept in the cache.
+
+A compiler is all that is needed, and nothing is where there is none: the network then runs on torch's own operators.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import subprocess
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from hrnas.cache import cache_folder
+
+SWITCH: Final = "HRNAS_KERNELS"
+"""Environment variable: "off" leaves the kernels out."""
+_SOURCE: Final = Path(__file__).with_name("depthwise.cpp")
+_FLAGS: Final = (
+    *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"),
+    *("-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"),
+)
+_SECONDS: Final = 300
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """Return the compiled kernels; None where they are switched off or cannot be compiled (`problem` says why)."""
+    return None if problem() is not None else ctypes.CDLL(str(_compiled_file()))
+
+
+@cache
+def problem() -> str | None:
+    """Return why there are no kernels, in a line; None when there are. Compiles them where that was not done yet."""
+    if is_switched_off():
+        return f"switched off by {SWITCH}"
+    file = _compiled_file()
+    try:
+        if not file.is_file():
+            _compile(file)
+        ctypes.CDLL(str(file))
+    except FileNotFoundError:
+        return f"no C++ compiler: '{_compiler()}' is not there; install g++ or set CXX"
+    except subprocess.CalledProcessError as error:
+        lines = str(error.stderr).strip().splitlines()
+        return f"'{_compiler()}' failed: {next((line for line in lines if 'error' in line), '')[:200]}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return " ".join(str(error).split())[:200]
+    return None
+
+
+def is_switched_off() -> bool:
+    """Return whether the user wants no kernels."""
+    return os.environ.get(SWITCH, "").lower() == "off"
+
+
+def _compile(file: Path) -> None:
+    """Compile into `file` under another name, then rename: several processes may do it at once."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        made = Path(folder) / file.name
+        subprocess.run(
+            [_compiler(), *_flags(), str(_SOURCE), "-o", str(made)],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+        )
+        made.replace(file)
+
+
+@cache
+def _compiled_file() -> Path:
+    """Return where the kernels belong: a name for this source, compiler and processor."""
+    version = ""
+    with suppress(OSError, subprocess.TimeoutExpired):  # compiling will say so
+        version = subprocess.run([_compiler(), "--version"], capture_output=True, text=True, timeout=30).stdout
+    parts = [_SOURCE.read_text(encoding="utf-8"), *_flags(), _compiler(), version, platform.machine(), _features()]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return cache_folder() / "kernels" / f"depthwise-{digest}.so"
+
+
+def _compiler() -> str:
+    return os.environ.get("CXX", "g++")
+
+
+def _flags() -> tuple[str, ...]:
+    return (*_FLAGS, "-mprefer-vector-width=512") if "avx512f" in _features().split() else _FLAGS
+
+
+@cache
+def _features() -> str:
+    """Return what the processor can do, which -march=native compiles for; "" where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.lower().startswith(("flags", "features"))), ""
+    )
