@@ -1,8 +1,10 @@
 """The CPU kernels against plain torch, over ragged widths, borders and strides."""
 
+import copy
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -30,118 +32,149 @@ TOLERANCES = {torch.float64: 1e-11, torch.float32: 1e-5}
 
 
 class Drawn:
-    """Random maps and vectors of one layer, in channels_last memory."""
+    """Random maps and vectors of one layer."""
 
     def __init__(self, size: tuple[int, int, int], kernels: tuple[tuple[int, int], ...], stride: int) -> None:
-        draw = torch.Generator().manual_seed(hash((size, kernels, stride)) % 2**31)
+        draw = torch.Generator().manual_seed(sum(size) + sum(map(sum, kernels)) + stride)
         count, height, width = size
         channels = sum(number for _, number in kernels)
         shape = (count, channels, height, width)
         out_shape = (count, channels, -(-height // stride), -(-width // stride))
-        self.stride = stride
+        self.size, self.stride = size, stride
         self.x, self.d, self.gradient = (
-            (torch.randn(shape, generator=draw, dtype=torch.float64) + 1).contiguous(memory_format=torch.channels_last)
-            for shape in (shape, out_shape, out_shape)
+            torch.randn(shape, generator=draw, dtype=torch.float64) + 1 for shape in (shape, out_shape, out_shape)
         )
-        self.vectors = [torch.randn(channels, generator=draw, dtype=torch.float64) for _ in range(8)]
+        self.x_norm, self.d_norm = (torch.randn((4, channels), generator=draw, dtype=torch.float64) for _ in range(2))
+        self.sums = torch.randn((2, channels), generator=draw, dtype=torch.float64)
         self.kernels = [
             (size, torch.randn(number, 1, size, size, generator=draw, dtype=torch.float64) / size)
             for size, number in kernels
         ]
 
     def to(self, dtype: torch.dtype) -> "Drawn":
-        self.x, self.d, self.gradient = (tensor.to(dtype) for tensor in (self.x, self.d, self.gradient))
-        self.vectors = [vector.to(dtype) for vector in self.vectors]
+        for name in ("x", "d", "gradient", "x_norm", "d_norm", "sums"):
+            setattr(self, name, getattr(self, name).to(dtype))
         self.kernels = [(size, weight.to(dtype)) for size, weight in self.kernels]
         return self
 
+    @property
+    def layer(self) -> cpu.Layer:
+        return cpu.Layer(*self.size, self.stride, self.kernels)
 
-def assert_alike(found: object, expected: object, dtype: torch.dtype) -> None:
-    """Compare tensors, or sequences of them, relative to the largest value of each."""
-    if isinstance(found, Tensor):
-        assert isinstance(expected, Tensor)
-        assert found.dtype == dtype
-        assert found.shape == expected.shape
-        scale = float(expected.abs().max().clamp_min(1e-6))
-        torch.testing.assert_close(found.double(), expected, rtol=0, atol=TOLERANCES[dtype] * scale)
-        return
-    assert len(found) == len(expected)  # type: ignore[arg-type]
-    for one, other in zip(found, expected, strict=True):  # type: ignore[call-overload]
-        assert_alike(one, other, dtype)
+    def slices(self, x: Tensor) -> list[Tensor]:
+        """Return a map as the kernels take it."""
+        parts = x.permute(0, 2, 3, 1).split([len(weight) for _, weight in self.kernels], dim=-1)
+        return [part.reshape(-1, part.shape[-1]).contiguous() for part in parts]
+
+    def folded(self, norm: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scale and shift of a norm."""
+        mean, rstd, weight, bias = norm
+        return weight * rstd, bias - mean * weight * rstd
+
+    def through(self, norm: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+        """Return c1, c0 of a batch norm's gradient, scale * g + c1 * x + c0."""
+        (scale, _), (total, product) = self.folded(norm), self.sums
+        c1 = -scale * norm[1] * product / pixels
+        return c1, -scale * total / pixels - c1 * norm[0]
 
 
+def assert_alike(found: Sequence[Tensor], expected: Sequence[Tensor], dtype: torch.dtype) -> None:
+    """Compare tensors, relative to the largest value of each."""
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == dtype
+        assert one.shape == other.shape
+        scale = float(other.abs().max().clamp_min(1e-6))
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=TOLERANCES[dtype] * scale)
+
+
+@pytest.mark.parametrize("is_training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_every_function_is_the_plain_one(layer: tuple[object, ...], dtype: torch.dtype) -> None:
-    plain, ours = Drawn(*layer), Drawn(*layer).to(dtype)  # type: ignore[arg-type]
-    # The same numbers on both sides: what float32 rounds away is not the kernels'.
-    plain.x, plain.d, plain.gradient = (tensor.double() for tensor in (ours.x, ours.d, ours.gradient))
-    plain.vectors = [vector.double() for vector in ours.vectors]
-    plain.kernels = [(size, weight.double()) for size, weight in ours.kernels]
+@pytest.mark.parametrize("given", LAYERS, ids=str)
+def test_every_function_is_the_plain_one(
+    given: tuple[tuple[int, int, int], tuple[tuple[int, int], ...], int], dtype: torch.dtype, is_training: bool
+) -> None:
+    ours = Drawn(*given).to(dtype)
+    plain = copy.deepcopy(ours).to(torch.float64)  # the same numbers: what float32 rounds away is not the kernels'
+    layer, slices, slices_of_x, slices_of_d = ours.layer, plain.slices, ours.slices(ours.x), ours.slices(ours.d)
+    norm, d_norm = cpu.Norm(*ours.x_norm), cpu.Norm(*ours.d_norm)
+    scale, shift = plain.folded(plain.x_norm)
+    d_scale, d_shift = plain.folded(plain.d_norm)
 
-    assert_alike(cpu.channel_moments(ours.x), reference.channel_moments(plain.x), dtype)
-    expected = reference.depthwise(plain.x, *plain.vectors[:2], plain.kernels, plain.stride)
-    found, *moments = cpu.depthwise(ours.x, *ours.vectors[:2], ours.kernels, ours.stride)
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    assert_alike(found, expected, dtype)
-    assert_alike(moments, reference.channel_moments(expected), dtype)
-    assert_alike(cpu.activate(ours.x, *ours.vectors[:2]), reference.activate(plain.x, *plain.vectors[:2]), dtype)
-    assert_alike(
-        cpu.activate_backward(ours.d, ours.gradient, *ours.vectors[:4]),
-        reference.activate_backward(plain.d, plain.gradient, *plain.vectors[:4]),
-        dtype,
+    def moments(x: Tensor) -> list[Tensor]:
+        mean, variance = reference.channel_moments(x)
+        return [mean, variance, torch.rsqrt(variance + 1e-3)]
+
+    of_x, of_d, sums = (torch.empty((number, ours.x.shape[1]), dtype=dtype) for number in (3, 3, 2))
+    cpu.moments(slices_of_x, 1e-3, of_x)
+    assert_alike(of_x, moments(plain.x), dtype)
+    expected = reference.depthwise(plain.x, scale, shift, plain.kernels, plain.stride)
+    assert_alike(cpu.depthwise(layer, slices_of_x, norm, 1e-3, of_d), slices(expected), dtype)
+    assert_alike(of_d, moments(expected), dtype)
+    assert_alike(cpu.activate(slices_of_x, norm), slices(reference.activate(plain.x, scale, shift)), dtype)
+
+    gradient = ours.slices(ours.gradient)
+    active, *of_active = reference.activate_backward(plain.d, plain.gradient, d_scale, d_shift, *plain.d_norm[:2])
+    assert_alike(cpu.activate_backward(slices_of_d, gradient, d_norm, sums), slices(active), dtype)
+    assert_alike(sums, of_active, dtype)
+    count = plain.d.numel() // plain.d.shape[1]
+    c1, c0 = plain.through(plain.d_norm, count) if is_training else (torch.zeros_like(scale), torch.zeros_like(scale))
+    g, of_weights, *of_g = reference.depthwise_backward(
+        plain.x, scale, shift, *plain.x_norm[:2], plain.kernels, plain.stride, plain.d, plain.gradient,
+        d_scale, d_shift, c1, c0,
+    )  # fmt: skip
+    found, found_weights = cpu.depthwise_backward(
+        layer, slices_of_x, norm, slices_of_d, gradient, d_norm, ours.sums, sums, is_training=is_training
     )
-    assert_alike(
-        cpu.depthwise_backward(
-            ours.x, *ours.vectors[:4], ours.kernels, ours.stride, ours.d, ours.gradient, *ours.vectors[4:]
-        ),
-        reference.depthwise_backward(
-            plain.x, *plain.vectors[:4], plain.kernels, plain.stride, plain.d, plain.gradient, *plain.vectors[4:]
-        ),
-        dtype,
-    )
-    given = ours.gradient.clone()
-    over = cpu.norm_backward(given, ours.d, *ours.vectors[:3])
-    assert over.data_ptr() == given.data_ptr()
-    assert_alike(over, reference.norm_backward(plain.gradient.clone(), plain.d, *plain.vectors[:3]), dtype)
+    assert_alike(found, slices(g), dtype)
+    assert_alike(found_weights, of_weights, dtype)
+    assert_alike(sums, of_g, dtype)
+    c1, c0 = plain.through(plain.d_norm, count) if is_training else (torch.zeros_like(scale), torch.zeros_like(scale))
+    over = cpu.norm_backward(gradient, slices_of_d, d_norm, ours.sums, is_training=is_training)
+    assert over is gradient
+    assert_alike(over, slices(reference.norm_backward(plain.gradient, plain.d, d_scale, c1, c0)), dtype)
 
 
 def test_the_variance_of_a_far_off_channel_is_kept() -> None:
-    x = (torch.randn(2, 19, 40, 31, generator=torch.Generator().manual_seed(0)) + 1000).contiguous(
-        memory_format=torch.channels_last
-    )
-    assert_alike(cpu.channel_moments(x), reference.channel_moments(x.double()), torch.float32)
+    x = torch.randn(2480, 19, generator=torch.Generator().manual_seed(0)) + 1000
+    out = torch.empty(3, 19)
+    cpu.moments([x], 0.0, out)
+    assert_alike(out[:2], [x.double().mean(0), x.double().var(0, correction=0)], torch.float32)
 
 
 def test_what_is_not_a_number_shows() -> None:
     """A diverging run must not be hidden by a ReLU that makes zeros of NaN."""
-    x = torch.ones(1, 20, 6, 6).contiguous(memory_format=torch.channels_last)
-    x[0, 3, 2, 2], ones, zeros = torch.nan, torch.ones(20), torch.zeros(20)
-    kernels = [(3, torch.ones(20, 1, 3, 3))]
-    assert cpu.activate(x, ones, zeros).isnan().sum() == 1
-    out, mean, variance = cpu.depthwise(x, ones, zeros, kernels, 1)
-    assert out.isnan().sum() == 9
-    assert mean.isnan().sum() == variance.isnan().sum() == 1
-    good = torch.ones_like(x)
-    bad = cpu.depthwise_backward(good, ones, zeros, zeros, ones, kernels, 1, good, x, ones, zeros, zeros, zeros)
-    assert bad[0].isnan().sum() == 9
-    assert bad[1][0].isnan().any()
-    assert bad[2].isnan().sum() == 1
+    x, good, out = torch.ones(36, 20), torch.ones(36, 20), torch.empty(3, 20)
+    x[14, 3] = torch.nan
+    norm = cpu.Norm(torch.zeros(20), torch.ones(20), torch.ones(20), torch.zeros(20))
+    layer = cpu.Layer(1, 6, 6, 1, [(3, torch.ones(20, 1, 3, 3))])
+    assert cpu.activate([x], norm)[0].isnan().sum() == 1
+    assert cpu.depthwise(layer, [x], norm, 1e-3, out)[0].isnan().sum() == 9
+    assert out.isnan().sum() == 3
+    sums = torch.zeros(2, 20)
+    (g,), (of_weight,) = cpu.depthwise_backward(layer, [good], norm, [good], [x], norm, sums, sums, is_training=False)
+    assert g.isnan().sum() == 9
+    assert of_weight.isnan().sum() == 9
+    assert sums.isnan().sum() == 2
 
 
 def test_any_number_of_threads_gives_the_same_bits() -> None:
     drawn = Drawn((3, 70, 41), ((3, 33), (5, 20), (7, 9)), 1).to(torch.float32)
+    x, d, gradient = (drawn.slices(value) for value in (drawn.x, drawn.d, drawn.gradient))
+    norm, d_norm = cpu.Norm(*drawn.x_norm), cpu.Norm(*drawn.d_norm)
     results = []
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            forward = cpu.depthwise(drawn.x, *drawn.vectors[:2], drawn.kernels, 1)
-            back = cpu.depthwise_backward(
-                drawn.x, *drawn.vectors[:4], drawn.kernels, 1, drawn.d, drawn.gradient, *drawn.vectors[4:]
+            of_x, of_d, sums, more = (torch.empty(number, 62) for number in (3, 3, 2, 2))
+            cpu.moments(x, 1e-3, of_x)
+            forward = cpu.depthwise(drawn.layer, x, norm, 1e-3, of_d)
+            active = cpu.activate_backward(d, gradient, d_norm, sums)
+            back, of_weights = cpu.depthwise_backward(
+                drawn.layer, x, norm, d, gradient, d_norm, sums, more, is_training=True
             )
-            sums = cpu.activate_backward(drawn.d, drawn.gradient, *drawn.vectors[:4])
-            results.append([*forward, back[0], *back[1], *back[2:], *sums, *cpu.channel_moments(drawn.x)])
+            results.append([of_x, *forward, of_d, *active, sums, *back, *of_weights, more])
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:

@@ -1,11 +1,14 @@
 """Mixed depthwise convolution with batch norm and ReLU around it, on a CPU (float32 and float64).
 
-N images, C channels, H height, W width, c channels of one kernel size. Maps are (N, C, H, W) in channels_last memory;
-what belongs to channels is (C,). Nothing here is recorded for autograd: `nn.hidden` is the function that is.
+N images, H height, W width, P = N * H * W pixels, c channels of a slice, E of all slices. The channels of a map are
+divided into slices, each of one kernel size and with memory of its own: a matrix (P, c), channels innermost. What
+belongs to channels is (E,), over the slices in their order. Nothing here is recorded for autograd: `nn.hidden` is the
+function that is.
 """
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -13,9 +16,64 @@ from torch import Tensor
 
 from hrnas.kernels.compiling import library
 
-Kernels = Sequence[tuple[int, Tensor]]
-"""(size, weights (c, 1, size, size)) of every kernel size, in the order of the channels."""
 _NAMES: Final = {torch.float32: "float32", torch.float64: "float64"}
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A batch norm as it is applied: (value - mean) * rstd * weight + bias, (E,) each."""
+
+    mean: Tensor
+    rstd: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def part(self, first: int, last: int) -> "Norm":
+        """Return the norm of some of the channels."""
+        if (first, last) == (0, len(self.mean)):
+            return self
+        return Norm(*(vector[first:last] for vector in (self.mean, self.rstd, self.weight, self.bias)))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A mixed depthwise convolution. images, height, width: of what goes in; stride: 1 or 2.
+
+    kernels: (size, weights (c, 1, size, size)) of every slice; sizes are odd, and a map is padded by size // 2 zeros.
+    """
+
+    images: int
+    height: int
+    width: int
+    stride: int
+    kernels: Sequence[tuple[int, Tensor]]
+
+    @property
+    def pixels(self) -> int:
+        """P of what goes in."""
+        return self.images * self.height * self.width
+
+    @property
+    def out_pixels(self) -> int:
+        """P of what comes out."""
+        return self.images * -(-self.height // self.stride) * -(-self.width // self.stride)
+
+    def arguments(self) -> list[object]:
+        """Return what the library takes for it."""
+        assert self.stride in (1, 2)
+        assert all(size % 2 for size, _ in self.kernels)
+        longs = ctypes.c_int64 * len(self.kernels)
+        return [
+            (ctypes.c_int64 * 4)(self.images, self.height, self.width, self.stride),
+            len(self.kernels),
+            longs(*(len(weight) for _, weight in self.kernels)),
+            longs(*(size for size, _ in self.kernels)),
+            _pointers([weight for _, weight in self.kernels]),
+        ]
+
+
+Maps = Sequence[Tensor]
+"""A map's slices, (P, c) each."""
 
 
 def supports(x: Tensor) -> bool:
@@ -23,120 +81,98 @@ def supports(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in _NAMES and library() is not None
 
 
-def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance of every channel of (N, C, H, W)."""
-    mean, variance = _vectors(x, 2)
-    _call("moments", x, *_pixels(x), x, mean, variance)
-    return mean, variance
+def moments(x: Maps, eps: float, out: Tensor) -> None:
+    """Write mean, biased variance and 1 / sqrt(variance + eps) of every channel into (3, E)."""
+    _call("moments", x[0].dtype, *_sizes(x), _pointers(x), ctypes.c_double(eps), *out)
 
 
-def depthwise(x: Tensor, scale: Tensor, shift: Tensor, kernels: Kernels, stride: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the convolution of relu(x * scale + shift), (N, C, ceil(H / s), ceil(W / s)), with its moments.
+def depthwise(layer: Layer, x: Maps, norm: Norm, eps: float, out: Tensor) -> list[Tensor]:
+    """Return the convolution of relu(norm(x)), and write its moments into (3, E) as `moments` does.
 
-    The zeros around the map are not normalised.
+    The zeros around a map are not normalised.
     """
-    count, channels, height, width = x.shape
-    out = torch.empty(
-        (count, channels, -(-height // stride), -(-width // stride)), dtype=x.dtype, memory_format=torch.channels_last
-    )
-    mean, variance = _vectors(x, 2)
-    _call("depthwise", x, *_layer(x, kernels, stride), x, scale, shift, out, mean, variance)
-    return out, mean, variance
+    d = [x[0].new_empty((layer.out_pixels, part.shape[1])) for part in x]
+    _call(
+        "depthwise", x[0].dtype, *layer.arguments(), _pointers(x), *_vectors(norm), _pointers(d), ctypes.c_double(eps),
+        *out,
+    )  # fmt: skip
+    return d
 
 
-def activate(x: Tensor, scale: Tensor, shift: Tensor, *, in_place: bool = False) -> Tensor:
-    """Return relu(x * scale + shift)."""
-    out = x if in_place else torch.empty_like(x)
-    _call("activate", x, *_pixels(x), x, scale, shift, out)
+def activate(x: Maps, norm: Norm, *, in_place: bool = False) -> Maps:
+    """Return relu(norm(x))."""
+    out = x if in_place else [torch.empty_like(part) for part in x]
+    _call("activate", x[0].dtype, *_sizes(x), _pointers(x), *_vectors(norm), _pointers(out))
     return out
 
 
-def activate_backward(
-    x: Tensor, gradient: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, rstd: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return relu(x * scale + shift), and the sums of g and g * (x - mean) * rstd; g is the gradient behind it."""
-    activated = torch.empty_like(x)
-    total, product = _vectors(x, 2)
+def activate_backward(x: Maps, gradient: Maps, norm: Norm, out: Tensor) -> Maps:
+    """Return relu(norm(x)); write the sums of g, its gradient behind the ReLU, and g * (x - mean) * rstd to (2, E)."""
+    active = [torch.empty_like(part) for part in x]
     _call(
-        "activate_backward", x, *_pixels(x), x, _like(gradient, x), scale, shift, mean, rstd, activated, total, product
-    )
-    return activated, total, product
+        "activate_backward", x[0].dtype, *_sizes(x), _pointers(x), _pointers(gradient), *_vectors(norm),
+        _pointers(active), *out,
+    )  # fmt: skip
+    return active
 
 
 def depthwise_backward(
-    x: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    kernels: Kernels,
-    stride: int,
-    d: Tensor,
-    gradient: Tensor,
-    d_scale: Tensor,
-    d_shift: Tensor,
-    c1: Tensor,
-    c0: Tensor,
-) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
-    """Go back through `depthwise` and the norm and ReLU behind it.
+    layer: Layer,
+    x: Maps,
+    norm: Norm,
+    d: Maps,
+    gradient: Maps,
+    d_norm: Norm,
+    d_sums: Tensor,
+    out: Tensor,
+    *,
+    is_training: bool,
+) -> tuple[Maps, list[Tensor]]:
+    """Go back through `depthwise` and the norm and ReLU behind it: from the gradient of relu(d_norm(d)).
 
-    gradient: of relu(d * d_scale + d_shift). The gradient of d is d_scale * (gradient behind the ReLU) + c1 * d + c0.
-    Returns g, the gradient of x * scale + shift; those of the weights; the sums of g and of g * (x - mean) * rstd.
+    d_sums: (2, E) of `activate_backward`; is_training: the norms' statistics are those of the maps, and not constants.
+    Returns g, the gradient of norm(x) behind its ReLU, and the gradients of the weights; writes the sums of g and of
+    g * (x - mean) * rstd into (2, E).
     """
-    out = torch.empty_like(x)
-    weight_gradients = torch.empty(sum(weight.numel() for _, weight in kernels), dtype=x.dtype)
-    total, product = _vectors(x, 2)
-    vectors = (scale, shift, mean, rstd, d, _like(gradient, d), d_scale, d_shift, c1, c0)
-    _call("depthwise_backward", x, *_layer(x, kernels, stride), x, *vectors, out, weight_gradients, total, product)
-    parts = weight_gradients.split([weight.numel() for _, weight in kernels])
-    return out, [part.view_as(weight) for part, (_, weight) in zip(parts, kernels, strict=True)], total, product
+    g = [torch.empty_like(part) for part in x]
+    of_weights = x[0].new_empty(sum(weight.numel() for _, weight in layer.kernels))
+    _call(
+        "depthwise_backward", x[0].dtype, *layer.arguments(), _pointers(x), *_vectors(norm), _pointers(d),
+        _pointers(gradient), *_vectors(d_norm), *d_sums, int(is_training), _pointers(g), of_weights, *out,
+    )  # fmt: skip
+    parts = of_weights.split([weight.numel() for _, weight in layer.kernels])
+    return g, [part.view_as(weight) for part, (_, weight) in zip(parts, layer.kernels, strict=True)]
 
 
-def norm_backward(gradient: Tensor, x: Tensor, scale: Tensor, c1: Tensor, c0: Tensor) -> Tensor:
-    """Return scale * gradient + c1 * x + c0, in the place of the gradient."""
-    _call("norm_backward", x, *_pixels(x), gradient, x, scale, c1, c0)
-    return gradient
+def norm_backward(g: Maps, x: Maps, norm: Norm, sums: Tensor, *, is_training: bool) -> Maps:
+    """Return the gradient of x from g, that of norm(x), and its sums (2, E); in the place of g."""
+    _call("norm_backward", x[0].dtype, *_sizes(x), _pointers(g), _pointers(x), *_vectors(norm), *sums, int(is_training))
+    return g
 
 
-def _like(tensor: Tensor, x: Tensor) -> Tensor:
-    """Return a tensor in channels_last memory and of the type of another."""
-    return tensor.to(x.dtype).contiguous(memory_format=torch.channels_last)
+def _sizes(x: Maps) -> list[object]:
+    return [len(x[0]), len(x), (ctypes.c_int64 * len(x))(*(part.shape[1] for part in x))]
 
 
-def _vectors(x: Tensor, count: int) -> tuple[Tensor, ...]:
-    return torch.empty((count, x.shape[1]), dtype=x.dtype).unbind(0)
+def _vectors(norm: Norm) -> tuple[Tensor, ...]:
+    return norm.mean, norm.rstd, norm.weight, norm.bias
 
 
-def _pixels(x: Tensor) -> tuple[int, int]:
-    return x.numel() // max(x.shape[1], 1), x.shape[1]
+def _pointers(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+    assert all(tensor.is_contiguous() for tensor in tensors)
+    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
 
 
-def _layer(x: Tensor, kernels: Kernels, stride: int) -> tuple[object, ...]:
-    count, channels, height, width = x.shape
-    assert stride in (1, 2)
-    assert sum(len(weight) for _, weight in kernels) == channels
-    assert all(weight.is_contiguous() or weight.shape[2] == 1 for _, weight in kernels)
-    longs, pointers = ctypes.c_int64 * len(kernels), ctypes.c_void_p * len(kernels)
-    return (
-        (ctypes.c_int64 * 5)(count, height, width, channels, stride),
-        len(kernels),
-        longs(*(size for size, _ in kernels)),
-        longs(*(len(weight) for _, weight in kernels)),
-        pointers(*(weight.data_ptr() for _, weight in kernels)),
-    )
-
-
-def _call(name: str, x: Tensor, *arguments: object) -> None:
-    """Call a function of the library for the type of a map; all tensors lie as the module's head says."""
+def _call(name: str, dtype: torch.dtype, *arguments: object) -> None:
+    """Call a function of the library for a type; its tensors lie as the module's head says."""
     compiled = library()
     assert compiled is not None
-    function = compiled[f"{name}_{_NAMES[x.dtype]}"]
+    function = compiled[f"{name}_{_NAMES[dtype]}"]
     given: list[object] = []
     for argument in arguments:
         if isinstance(argument, Tensor):
-            is_map = argument.dim() == 4
-            assert argument.dtype == x.dtype
-            assert argument.is_contiguous(memory_format=torch.channels_last if is_map else torch.contiguous_format)
+            assert argument.dtype == dtype
+            assert argument.is_contiguous()
             given.append(ctypes.c_void_p(argument.data_ptr()))
         else:
             given.append(ctypes.c_int64(argument) if isinstance(argument, int) else argument)

@@ -1,22 +1,27 @@
 """The hidden channels of a search block, from expansion to projection, as one differentiable function.
 
 What torch would keep for the backward pass is four maps of the hidden channels and their copies; this keeps two, what
-the expansion and what the depthwise convolutions put out, and computes normalised and activated values again.
+the expansion and what the depthwise convolutions put out, and computes normalised and activated values again. The
+channels are worked on in slices, each a matrix of its own: a slice stays in the cache from one operation to the next,
+and is small enough that its memory is used again and not taken from the system anew.
 
-B batch, C channels, E hidden channels, H height, W width; s stride.
+B batch, C channels, E hidden channels, H height, W width, P = B * H * W pixels; s stride.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrnas.kernels import cpu
 
-_CONV: Final = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
-"""Stride, padding, dilation, transposed, output padding, groups of a 1x1 convolution."""
+_SLICE_BYTES: Final = 4 << 20
+"""Of a slice, about; but it has 64 channels where a kernel path has so many."""
+_BUNDLE_BYTES: Final = 16 << 20
+"""Slices up to here go through each operation together, so that there is work for many threads."""
 
 
 def applies(x: Tensor, norms: Sequence[nn.Module]) -> bool:
@@ -70,6 +75,20 @@ def hidden_paths(
     return output
 
 
+@dataclass(frozen=True)
+class _Slice:
+    """first, last: of the hidden channels; kernel: place of the kernel path, in which it begins at `offset`."""
+
+    first: int
+    last: int
+    kernel: int
+    offset: int
+
+    def of(self, weights: Sequence[Tensor]) -> Tensor:
+        """Return its depthwise weights."""
+        return weights[self.kernel][self.offset : self.offset + self.last - self.first]
+
+
 class _HiddenPaths(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -87,89 +106,123 @@ class _HiddenPaths(torch.autograd.Function):
         sizes: tuple[int, ...],
         *weights: Tensor,
     ) -> Tensor:
-        kernels = list(zip(sizes, weights, strict=True))
-        is_training = expand_norm.training
-        x = x.contiguous(memory_format=torch.channels_last)
-        expanded = F.conv2d(x, expand).contiguous(memory_format=torch.channels_last)  # (B, E, H, W)
-        moments = cpu.channel_moments(expanded) if is_training else None
-        first = _statistics(expand_norm, expanded, moments)
-        mixed, *found = cpu.depthwise(
-            expanded, *_affine(expand_scale, expand_shift, *first), kernels, stride
-        )  # (B, E, H', W')
-        second = _statistics(depthwise_norm, mixed, tuple(found) if is_training else None)
-        is_kept = any(ctx.needs_input_grad)
-        scale, shift = _affine(depthwise_scale, depthwise_shift, *second)
-        output = F.conv2d(cpu.activate(mixed, scale, shift, in_place=not is_kept), project)
+        is_training, is_kept = expand_norm.training, any(ctx.needs_input_grad)
+        size = (x.shape[0], x.shape[2], x.shape[3], stride)
+        pixels = _matrix(x)
+        to_hidden, from_hidden = expand.flatten(1), project.flatten(1)  # (E, C), (O, E)
+        of_first, of_second = (x.new_empty((3, len(to_hidden))) for _ in range(2))  # mean, variance, rstd of the batch
+        first = _norm(expand_norm, expand_scale, expand_shift, of_first)
+        second = _norm(depthwise_norm, depthwise_scale, depthwise_shift, of_second)
+        output = None
+        expanded: list[Tensor] = []
+        mixed: list[Tensor] = []
+        for bundle in _bundles(tuple(map(len, weights)), pixels.shape[0] * pixels.element_size()):
+            start, end = bundle[0].first, bundle[-1].last
+            layer = cpu.Layer(*size, [(sizes[part.kernel], part.of(weights)) for part in bundle])
+            before = [pixels @ to_hidden[part.first : part.last].t() for part in bundle]  # (P, c)
+            if is_training:
+                cpu.moments(before, expand_norm.eps, of_first[:, start:end])
+            after = cpu.depthwise(layer, before, first.part(start, end), depthwise_norm.eps, of_second[:, start:end])
+            active = cpu.activate(after, second.part(start, end), in_place=not is_kept)
+            for part, values in zip(bundle, active, strict=True):
+                weight = from_hidden[:, part.first : part.last].t()
+                output = values @ weight if output is None else output.addmm_(values, weight)
+            if is_kept:
+                expanded += before
+                mixed += after
+        assert output is not None
+        if is_training:
+            _move_on(expand_norm, of_first, len(pixels))
+            _move_on(depthwise_norm, of_second, len(output))
         if is_kept:
-            ctx.save_for_backward(
-                x, expanded, mixed, expand, expand_scale, expand_shift, depthwise_scale, depthwise_shift, project,
-                *first, *second, *weights,
-            )  # fmt: skip
-            ctx.is_training, ctx.stride, ctx.sizes = is_training, stride, sizes
-        return output
+            norms = (first.mean, first.rstd, second.mean, second.rstd)
+            scales = (expand_scale, expand_shift, depthwise_scale, depthwise_shift)
+            ctx.save_for_backward(pixels, expand, project, *norms, *scales, *weights, *expanded, *mixed)
+            ctx.is_training, ctx.size, ctx.sizes = is_training, size, sizes
+        return _map(output, size)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        (
-            x, expanded, mixed, expand, expand_scale, expand_shift, depthwise_scale, depthwise_shift, project,
-            mean1, rstd1, mean2, rstd2, *weights,
-        ) = ctx.saved_tensors  # fmt: skip
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
-        scale2, shift2 = _affine(depthwise_scale, depthwise_shift, mean2, rstd2)
-        of_active = _convolution_backward(gradient, mixed, project, of_input=True)
-        active, of_shift2, of_scale2 = cpu.activate_backward(mixed, of_active, scale2, shift2, mean2, rstd2)
-        of_project = _convolution_backward(gradient, active, project, of_input=False)
-        del active
-        c1, c0 = _through_norm(ctx.is_training, mixed, scale2, mean2, rstd2, of_shift2, of_scale2)
-        scale1, shift1 = _affine(expand_scale, expand_shift, mean1, rstd1)
-        kernels = list(zip(ctx.sizes, weights, strict=True))
-        of_expanded, of_weights, of_shift1, of_scale1 = cpu.depthwise_backward(
-            expanded, scale1, shift1, mean1, rstd1, kernels, ctx.stride, mixed, of_active, scale2, shift2, c1, c0
-        )
-        del of_active
-        c1, c0 = _through_norm(ctx.is_training, expanded, scale1, mean1, rstd1, of_shift1, of_scale1)
-        of_expanded = cpu.norm_backward(of_expanded, expanded, scale1, c1, c0)
-        of_expand = _convolution_backward(of_expanded, x, expand, of_input=False)
-        of_x = _convolution_backward(of_expanded, x, expand, of_input=True) if ctx.needs_input_grad[0] else None
-        own = (of_x, of_expand, of_scale1, of_shift1, of_scale2, of_shift2, of_project)
-        return (*own, None, None, None, None, *of_weights)
+        pixels, expand, project, mean1, rstd1, mean2, rstd2, scale1, shift1, scale2, shift2, *rest = ctx.saved_tensors
+        first, second = cpu.Norm(mean1, rstd1, scale1, shift1), cpu.Norm(mean2, rstd2, scale2, shift2)
+        count = len(ctx.sizes)
+        weights, maps = rest[:count], rest[count:]
+        expanded, mixed = iter(maps[: len(maps) // 2]), iter(maps[len(maps) // 2 :])
+        to_hidden, from_hidden = expand.flatten(1), project.flatten(1)
+        of_output = _matrix(gradients[0])
+        of_x = None
+        of_expand, of_project = torch.empty_like(to_hidden), torch.empty_like(from_hidden)
+        of_weights = [torch.empty_like(weight, memory_format=torch.contiguous_format) for weight in weights]
+        of_first, of_second = (pixels.new_empty((2, len(to_hidden))) for _ in range(2))  # of shifts, of scales
+        for bundle in _bundles(tuple(map(len, weights)), pixels.shape[0] * pixels.element_size()):
+            start, end = bundle[0].first, bundle[-1].last
+            layer = cpu.Layer(*ctx.size, [(ctx.sizes[part.kernel], part.of(weights)) for part in bundle])
+            before, after = ([next(parts) for _ in bundle] for parts in (expanded, mixed))
+            norm, norm_after = first.part(start, end), second.part(start, end)
+            sums, sums_after = of_first[:, start:end], of_second[:, start:end]
+            of_active = [of_output @ from_hidden[:, part.first : part.last] for part in bundle]
+            active = cpu.activate_backward(after, of_active, norm_after, sums_after)
+            for part, values in zip(bundle, active, strict=True):
+                of_project[:, part.first : part.last] = of_output.t() @ values
+            del active
+            of_before, found = cpu.depthwise_backward(
+                layer, before, norm, after, of_active, norm_after, sums_after, sums, is_training=ctx.is_training
+            )
+            del of_active
+            of_before = cpu.norm_backward(of_before, before, norm, sums, is_training=ctx.is_training)
+            for part, values, of_weight in zip(bundle, of_before, found, strict=True):
+                part.of(of_weights).copy_(of_weight)
+                weight = to_hidden[part.first : part.last]
+                torch.mm(values.t(), pixels, out=of_expand[part.first : part.last])
+                if ctx.needs_input_grad[0]:
+                    of_x = values @ weight if of_x is None else of_x.addmm_(values, weight)
+        of_input = None if of_x is None else _map(of_x, (*ctx.size[:3], 1))
+        of_norms = of_first[1], of_first[0], of_second[1], of_second[0]
+        return of_input, of_expand.view_as(expand), *of_norms, of_project.view_as(project), *[None] * 4, *of_weights
 
 
-def _statistics(norm: nn.BatchNorm2d, x: Tensor, moments: tuple[Tensor, ...] | None) -> tuple[Tensor, Tensor]:
-    """Return (mean, 1 / standard deviation) with which a norm normalises; moments, of the batch, move its own on."""
+@lru_cache(maxsize=4096)
+def _bundles(widths: tuple[int, ...], bytes_of_channel: int) -> tuple[tuple[_Slice, ...], ...]:
+    """Return the slices of the hidden channels, in bundles; widths: of the kernel paths."""
+    widest = max(64, _SLICE_BYTES // bytes_of_channel // 64 * 64)
+    bundles: list[list[_Slice]] = [[]]
+    first = 0
+    for kernel, width in enumerate(widths):
+        for offset in range(0, width, widest):
+            last = first + min(widest, width - offset)
+            if bundles[-1] and (last - bundles[-1][0].first) * bytes_of_channel > _BUNDLE_BYTES:
+                bundles.append([])
+            bundles[-1].append(_Slice(first, last, kernel, offset))
+            first = last
+    return tuple(map(tuple, bundles))
+
+
+def _norm(norm: nn.BatchNorm2d, scale: Tensor, shift: Tensor, of_batch: Tensor) -> cpu.Norm:
+    """Return a norm with the statistics of the batch, which are yet to be written, or in evaluation its own."""
+    if norm.training:
+        return cpu.Norm(of_batch[0], of_batch[2], scale, shift)
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    if moments is None:
-        return norm.running_mean, torch.rsqrt(norm.running_var + norm.eps)
-    mean, variance = moments
+    return cpu.Norm(norm.running_mean, torch.rsqrt(norm.running_var + norm.eps), scale, shift)
+
+
+def _move_on(norm: nn.BatchNorm2d, of_batch: Tensor, pixels: int) -> None:
+    """Move the running statistics of a norm, as torch does; of_batch: mean and biased variance."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked.add_(1)
     momentum = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    count = x.numel() // x.shape[1]
-    norm.running_mean.lerp_(mean, momentum)
-    norm.running_var.lerp_(variance * (count / max(count - 1, 1)), momentum)
-    return mean, torch.rsqrt(variance + norm.eps)
+    norm.running_mean.lerp_(of_batch[0], momentum)
+    norm.running_var.lerp_(of_batch[1] * (pixels / max(pixels - 1, 1)), momentum)
 
 
-def _affine(scale: Tensor, shift: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what a norm multiplies by and adds."""
-    factor = scale.detach() * rstd
-    return factor, torch.addcmul(shift.detach(), mean, factor, value=-1)
+def _matrix(x: Tensor) -> Tensor:
+    """Return a map (B, C, H, W) as (P, C); a view where it lies so already."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-def _through_norm(
-    is_training: bool, x: Tensor, factor: Tensor, mean: Tensor, rstd: Tensor, total: Tensor, product: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return c1, c0 with which the gradient of x is factor * g + c1 * x + c0; total, product: sums of g and g * x̂."""
-    if not is_training:  # the statistics are constants
-        return torch.zeros_like(factor), torch.zeros_like(factor)
-    scaled = factor / -(x.numel() // x.shape[1])
-    c1 = scaled * rstd * product
-    return c1, torch.addcmul(scaled * total, c1, mean, value=-1)
-
-
-def _convolution_backward(gradient: Tensor, x: Tensor, weight: Tensor, *, of_input: bool) -> Tensor:
-    """Return the gradient of a 1x1 convolution's input, or of its weight."""
-    found = torch.ops.aten.convolution_backward(gradient, x, weight, None, *_CONV, [of_input, not of_input, False])
-    of: Tensor = found[0] if of_input else found[1]
-    return of.contiguous(memory_format=torch.channels_last)
+def _map(matrix: Tensor, size: tuple[int, int, int, int]) -> Tensor:
+    """Return (P, C) as a map; size: images, height and width before the stride, stride."""
+    images, height, width, stride = size
+    return matrix.view(images, -(-height // stride), -(-width // stride), -1).permute(0, 3, 1, 2)
