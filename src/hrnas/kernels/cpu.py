@@ -7,8 +7,9 @@ function that is.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import torch
@@ -165,9 +166,6 @@ def _pointers(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
 
 def _call(name: str, dtype: torch.dtype, *arguments: object) -> None:
     """Call a function of the library for a type; its tensors lie as the module's head says."""
-    compiled = library()
-    assert compiled is not None
-    function = compiled[f"{name}_{_NAMES[dtype]}"]
     given: list[object] = []
     for argument in arguments:
         if isinstance(argument, Tensor):
@@ -176,5 +174,13 @@ def _call(name: str, dtype: torch.dtype, *arguments: object) -> None:
             given.append(ctypes.c_void_p(argument.data_ptr()))
         else:
             given.append(ctypes.c_int64(argument) if isinstance(argument, int) else argument)
+    _function(name, dtype)(*given)
+
+
+@cache
+def _function(name: str, dtype: torch.dtype) -> Callable[..., None]:
+    compiled = library()
+    assert compiled is not None
+    function = compiled[f"{name}_{_NAMES[dtype]}"]
     function.restype = None
-    function(*given)
+    return function
