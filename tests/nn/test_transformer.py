@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hrnas.nn.transformer import LightweightTransformer, position_map
+from hrnas.nn.transformer import LightweightTransformer, position_map, set_presences
 
 EPS = 1e-5
 Weights = dict[str, Tensor]
@@ -202,6 +202,24 @@ def test_the_last_tokens_fade_with_the_module() -> None:
     assert norms == pytest.approx([0.5 * two, 0.1 * two, 1e-3 * two, 0], rel=1e-6)
     layer.set_presence(None)
     torch.testing.assert_close(layer(x, (7, 9)), whole)
+
+
+def test_presences_of_several_transformers() -> None:
+    """Ragged ones, one all present, one all out: what each has alone, by the formula."""
+    presences = [[1.0, 1.0], [0.5, 0.0, 0.25], [0.0, 0.0], [1.0, 0.125, 0.5, 1.0]]
+    layers = [LightweightTransformer(3, 5, tokens=len(own), size=2, heads=1, dropout=0.0) for own in presences]
+    layers[0].set_presence(torch.tensor([0.5, 1.0]))  # of before
+    set_presences(layers, torch.tensor([value for own in presences for value in own]))
+    assert layers[0].key_bias is None
+    assert layers[0].module_gate is None
+    for layer, own in zip(layers[1:], presences[1:], strict=True):
+        largest = max(own)
+        relative = [value / largest if largest else 1.0 for value in own]
+        assert float(layer.module_gate) == largest
+        assert layer.token_gate[:, 0].tolist() == pytest.approx(relative)
+        logs = [math.log(value) if value else -math.inf for value in relative]
+        assert layer.key_bias.tolist() == pytest.approx(logs)
+    set_presences([], torch.zeros(0))
 
 
 def test_presence_is_no_part_of_a_saved_network() -> None:

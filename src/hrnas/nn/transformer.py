@@ -3,6 +3,9 @@
 B batch, C channels, H height, W width, N tokens, S side of a token's map, D = S * S token width.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -126,13 +129,9 @@ class LightweightTransformer(nn.Module):
         weighed alike; the module's whole output is weighed by the largest presence, so that the last tokens fade
         with it: the norm behind the projection would undo any common scale of theirs.
         """
-        if presence is None or bool((presence == 1).all()):
-            self.key_bias = self.token_gate = self.module_gate = None
-            return
-        presence = presence.to(self.queries.device, torch.float32)
-        self.module_gate = presence.max()
-        relative = presence / self.module_gate if bool(self.module_gate > 0) else torch.ones_like(presence)
-        self.key_bias, self.token_gate = relative.log(), relative[:, None]
+        self.key_bias = self.token_gate = self.module_gate = None
+        if presence is not None:
+            set_presences([self], presence)
 
     def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
         """Return the map to add to the skip, (B, out_channels, *out_size)."""
@@ -150,6 +149,31 @@ class LightweightTransformer(nn.Module):
         if self.module_gate is not None:
             out = out * self.module_gate.to(out.dtype)
         return F.interpolate(out, size=out_size, mode="bilinear", align_corners=False)
+
+
+def set_presences(transformers: Sequence[LightweightTransformer], presence: Tensor) -> None:
+    """Set the presences of all tokens of some transformers of one device, with one transfer to it.
+
+    presence: float (sum of N), the tokens of one transformer after those of the other.
+    """
+    if not transformers:
+        return
+    counts = [len(transformer.queries) for transformer in transformers]
+    flat = presence.cpu().float().numpy()
+    starts = np.cumsum([0, *counts[:-1]])
+    largest, smallest = np.maximum.reduceat(flat, starts), np.minimum.reduceat(flat, starts)
+    of_token = np.repeat(largest, counts)
+    relative = np.divide(flat, of_token, out=np.ones_like(flat), where=of_token > 0)
+    with np.errstate(divide="ignore"):
+        values = np.concatenate([np.log(relative), relative, largest])
+    there = torch.from_numpy(values).to(transformers[0].queries.device)
+    biases, gates, of_modules = there.split([len(flat), len(flat), len(counts)])
+    parts = zip(transformers, biases.split(counts), gates.split(counts), of_modules, smallest == 1, strict=True)
+    for transformer, bias, gate, of_module, is_whole in parts:
+        if is_whole:
+            transformer.set_presence(None)
+        else:
+            transformer.key_bias, transformer.token_gate, transformer.module_gate = bias, gate[:, None], of_module
 
 
 def copy_presences(source: nn.Module, target: nn.Module) -> None:

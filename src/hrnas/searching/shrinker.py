@@ -146,7 +146,7 @@ class Shrinker:
         factor = importance_factors(self._scales)
         # A moving average over two hundredths of the shrinking: a unit that only crosses zero is not dead.
         decay = 1 - 1 / max(1.0, 0.02 * (self.curve.end_step - self.curve.start_step))
-        self._moving_average = decay * self._moving_average + (1 - decay) * factor
+        self._moving_average = self._moving_average.lerp(factor, 1 - decay)
         if is_exact:
             self.target_met = self.curve.targets[index]
             plan = make_plan(self.architecture, self.input_size, ~self._retirement.leaving, "budget")
