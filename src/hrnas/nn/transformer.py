@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from hrnas.nn.resizing import resize_to
+from hrnas.nn.transformer_layer import Layer
 
 
 def position_map(size: int) -> Tensor:
@@ -17,65 +19,6 @@ def position_map(size: int) -> Tensor:
     axis = (steps - steps.mean()) / steps.std(correction=0).clamp_min(1e-12)
     x, y = axis.expand(size, size), axis[:, None].expand(size, size)
     return torch.stack([x, y])[None].float()
-
-
-class Attention(nn.Module):
-    """Multi-head attention without biases, queries from one sequence, keys and values from another."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-
-    def forward(self, queries: Tensor, memory: Tensor | None = None, key_bias: Tensor | None = None) -> Tensor:
-        """Attend from queries (B, N, D) to memory (B, N, D); without memory, from the queries to themselves.
-
-        key_bias: added to the scores of each key, (N,); None adds nothing.
-        """
-        width = queries.shape[-1]
-        if memory is None:
-            q, k, v = self.query_key_value(queries).split(width, dim=-1)
-        else:
-            of_queries, of_memory = self.query_key_value.weight.split([width, 2 * width])
-            q = F.linear(queries, of_queries)
-            k, v = F.linear(memory, of_memory).split(width, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))  # (B, heads, N, D/heads)
-        dropout = self.dropout if self.training else 0.0
-        bias = None if key_bias is None else key_bias.to(q.dtype).expand(q.shape[0], self.heads, q.shape[2], -1)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
-        return self.out(mixed.transpose(1, 2).flatten(2))
-
-
-class _FeedForward(nn.Sequential):
-    """D -> D -> D with ReLU and dropout, without biases."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__(
-            nn.Linear(width, width, bias=False),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(width, width, bias=False),
-            nn.Dropout(dropout),
-        )
-
-
-class Layer(nn.Module):
-    """One post-norm transformer layer: attention, residual, LayerNorm, feed-forward, residual, LayerNorm."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.attention = Attention(width, heads, dropout)
-        self.dropout = nn.Dropout(dropout)
-        self.norm1 = nn.LayerNorm(width)
-        self.feed_forward = _FeedForward(width, dropout)
-        self.norm2 = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor, queries: Tensor | None = None, key_bias: Tensor | None = None) -> Tensor:
-        """Return (B, N, D). With queries (B, N, D) they attend to x; the residual is x in either case (method, 4)."""
-        mixed = self.attention(x if queries is None else queries, None if queries is None else x, key_bias)
-        x = self.norm1(x + self.dropout(mixed))
-        return self.norm2(x + self.feed_forward(x))
 
 
 class LightweightTransformer(nn.Module):
@@ -135,20 +78,31 @@ class LightweightTransformer(nn.Module):
 
     def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
         """Return the map to add to the skip, (B, out_channels, *out_size)."""
-        batch = x.shape[0]
-        small = F.interpolate(x, size=(self.size, self.size), mode="bilinear", align_corners=False)  # (B, C, S, S)
-        positions = self.positions.to(small.dtype).expand(batch, -1, -1, -1)
-        tokens = self.token_norm(self.projector(torch.cat([small, positions], dim=1))).flatten(2)  # (B, N, D)
-        encoded = self.encoder(tokens, key_bias=self.key_bias)
-        queries = self.queries.to(encoded.dtype).expand(batch, -1, -1)
-        decoded = self.decoder(encoded, queries, self.key_bias)  # (B, N, D)
+        small = resize_to(x, (self.size, self.size))  # (B, C, S, S)
+        projected = self.token_norm(self.projector(self._placed(small)))
+        tokens = projected.flatten(2).contiguous()  # (B, N, D)
+        decoded = self.decoder(self.encoder(tokens, key_bias=self.key_bias), self.queries, self.key_bias)  # (B, N, D)
         if self.token_gate is not None:
             decoded = decoded * self.token_gate.to(decoded.dtype)
         summary = decoded.unflatten(2, (self.size, self.size))  # (B, N, S, S)
+        if _is_channels_last(x):  # or the resize below would make its large map so
+            summary = summary.contiguous(memory_format=torch.channels_last)
         out = self.out_norm(self.inverse_projector(summary))  # (B, out_channels, S, S)
         if self.module_gate is not None:
             out = out * self.module_gate.to(out.dtype)
-        return F.interpolate(out, size=out_size, mode="bilinear", align_corners=False)
+        return resize_to(out, out_size)
+
+    def _placed(self, small: Tensor) -> Tensor:
+        """Return the map (B, C, S, S) with the position map behind it, (B, C + 2, S, S), in the map's memory format."""
+        positions = self.positions.to(small).expand(len(small), -1, -1, -1)
+        if not _is_channels_last(small):
+            return torch.cat([small, positions], dim=1)
+        # Of maps, torch makes a map in the default format, since the expanded positions have none.
+        return torch.cat([small.permute(0, 2, 3, 1), positions.permute(0, 2, 3, 1)], dim=3).permute(0, 3, 1, 2)
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def set_presences(transformers: Sequence[LightweightTransformer], presence: Tensor) -> None:
