@@ -81,4 +81,4 @@ def test_a_step_of_the_largest_space(transformers: str, most: int) -> None:
         shrinker._retirement.retire(torch.arange(shrinker.num_units) % 3 == 0, shrinker.steps_done + 20)
         with Launches() as fade:
             shrinker.step()
-    assert fade.counts.total() <= 60
+    assert fade.counts.total() <= 80  # this one also sets the weight anew

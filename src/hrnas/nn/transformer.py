@@ -79,30 +79,17 @@ class LightweightTransformer(nn.Module):
     def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
         """Return the map to add to the skip, (B, out_channels, *out_size)."""
         small = resize_to(x, (self.size, self.size))  # (B, C, S, S)
-        projected = self.token_norm(self.projector(self._placed(small)))
+        positions = self.positions.to(small).expand(len(x), -1, -1, -1)
+        projected = self.token_norm(self.projector(torch.cat([small, positions], dim=1)))
         tokens = projected.flatten(2).contiguous()  # (B, N, D)
         decoded = self.decoder(self.encoder(tokens, key_bias=self.key_bias), self.queries, self.key_bias)  # (B, N, D)
         if self.token_gate is not None:
             decoded = decoded * self.token_gate.to(decoded.dtype)
         summary = decoded.unflatten(2, (self.size, self.size))  # (B, N, S, S)
-        if _is_channels_last(x):  # or the resize below would make its large map so
-            summary = summary.contiguous(memory_format=torch.channels_last)
         out = self.out_norm(self.inverse_projector(summary))  # (B, out_channels, S, S)
         if self.module_gate is not None:
             out = out * self.module_gate.to(out.dtype)
         return resize_to(out, out_size)
-
-    def _placed(self, small: Tensor) -> Tensor:
-        """Return the map (B, C, S, S) with the position map behind it, (B, C + 2, S, S), in the map's memory format."""
-        positions = self.positions.to(small).expand(len(small), -1, -1, -1)
-        if not _is_channels_last(small):
-            return torch.cat([small, positions], dim=1)
-        # Of maps, torch makes a map in the default format, since the expanded positions have none.
-        return torch.cat([small.permute(0, 2, 3, 1), positions.permute(0, 2, 3, 1)], dim=3).permute(0, 3, 1, 2)
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def set_presences(transformers: Sequence[LightweightTransformer], presence: Tensor) -> None:
