@@ -1,5 +1,6 @@
 """The learning-rate schedule, listed; the optimizer's groups; the averages against a plain loop."""
 
+import copy
 import math
 
 import pytest
@@ -11,7 +12,10 @@ from hrnas.engine.averages import Averages
 from hrnas.engine.optimization import OptimizerOptions, learning_rate, make_optimizer, set_learning_rate
 from hrnas.errors import InputError
 from hrnas.models.network import build_model
-from searching.networks import tiny_network
+from hrnas.searching.cut import apply_plan
+from hrnas.searching.plan import make_plan
+from hrnas.searching.units import num_units, unit_groups
+from searching.networks import SIZE, tiny_network
 
 OPTIONS = OptimizerOptions(learning_rate=0.04, reference_batch=32, warmup=0.1)
 
@@ -148,3 +152,23 @@ def test_averages_are_copies_and_are_put_back() -> None:
     with torch.no_grad():
         other.head.output.bias.fill_(7)
     assert torch.equal(averages.tensors["head.output.bias"], before)
+
+
+def test_averages_follow_a_cut_and_another_network() -> None:
+    """The tensors that a cut has made anew are averaged, not those of before; so are those of another network."""
+    model = tiny_network(0)
+    averages = Averages(model, 8)
+    averages.update(model)
+    groups = unit_groups(model.architecture, SIZE)
+    plan = make_plan(model.architecture, SIZE, torch.arange(num_units(groups)) % 2 == 0, "budget")
+    apply_plan(plan, model, None, averages.tensors)
+    for network in (model, copy.deepcopy(model)):
+        before = {name: value.clone() for name, value in averages.tensors.items()}
+        with torch.no_grad():
+            for value in network.state_dict().values():
+                value.add_(1)
+        averages.update(network)
+        decay = (1 + averages.num_updates) / (10 + averages.num_updates)
+        for name, value in network.state_dict().items():
+            if name in before:
+                torch.testing.assert_close(averages.tensors[name], before[name].lerp(value, 1 - decay), msg=name)

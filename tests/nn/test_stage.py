@@ -10,7 +10,8 @@ from torch import Tensor
 from architectures import random_architecture
 from hrnas.arch.architecture import Architecture, Stage
 from hrnas.arch.presets import search_space
-from hrnas.nn.stage import FusionModule, StageModule, resize_to
+from hrnas.nn.resizing import resize_to
+from hrnas.nn.stage import FusionModule, StageModule
 
 
 def plain_fusion(module: FusionModule, stage: Stage, branches: list[Tensor]) -> list[Tensor]:

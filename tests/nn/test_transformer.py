@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hrnas.nn.transformer import LightweightTransformer, position_map
+from hrnas.nn.transformer import LightweightTransformer, position_map, set_presences
+from hrnas.nn.transformer_layer import Attention, dropout_masks
 
 EPS = 1e-5
 Weights = dict[str, Tensor]
+Masks = list[Tensor]
 
 
 def plain_position_map(size: int) -> Tensor:
@@ -28,6 +30,10 @@ def plain_position_map(size: int) -> Tensor:
 def plain_batch_norm(x: Tensor, weights: Weights, name: str, training: bool) -> Tensor:
     if training:
         mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+        unbiased = x.var((0, 2, 3), correction=1)
+        for statistic, value in (("running_mean", mean), ("running_var", unbiased)):
+            before = weights[f"{name}.{statistic}"]
+            weights[f"{name}.{statistic} after"] = 0.9 * before + 0.1 * value.detach()
     else:
         mean, var = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
     scale, shift = weights[f"{name}.weight"], weights[f"{name}.bias"]
@@ -40,7 +46,9 @@ def plain_layer_norm(x: Tensor, weights: Weights, name: str) -> Tensor:
     return (x - mean) / torch.sqrt(var + EPS) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 
-def plain_attention(queries: Tensor, memory: Tensor, weights: Weights, name: str, heads: int) -> Tensor:
+def plain_attention(
+    queries: Tensor, memory: Tensor, weights: Weights, name: str, heads: int, mask: Tensor | None
+) -> Tensor:
     width = memory.shape[-1]
     to_query, to_key, to_value = weights[f"{name}.query_key_value.weight"].split(width)
     q, k, v = queries @ to_query.T, memory @ to_key.T, memory @ to_value.T
@@ -49,16 +57,32 @@ def plain_attention(queries: Tensor, memory: Tensor, weights: Weights, name: str
     for head in range(heads):
         columns = slice(head * part, (head + 1) * part)
         scores = q[..., columns] @ k[..., columns].transpose(-1, -2) / math.sqrt(part)
-        mixed.append(scores.softmax(-1) @ v[..., columns])
+        shares = scores.softmax(-1)
+        if mask is not None:
+            shares = shares * mask.unflatten(0, (-1, heads))[:, head]
+        mixed.append(shares @ v[..., columns])
     return torch.cat(mixed, dim=-1) @ weights[f"{name}.out.weight"].T
 
 
-def plain_feed_forward(x: Tensor, weights: Weights, name: str) -> Tensor:
-    return torch.relu(x @ weights[f"{name}.0.weight"].T) @ weights[f"{name}.3.weight"].T
+def plain_layer(x: Tensor, queries: Tensor, weights: Weights, name: str, heads: int, masks: Masks) -> Tensor:
+    """A layer; masks: of attention's output, hidden values, output, attention weights, or none."""
+    of_mixed, of_hidden, of_output, of_weights = masks or (1.0, 1.0, 1.0, None)
+    attended = plain_attention(queries, x, weights, f"{name}.attention", heads, of_weights)
+    x = plain_layer_norm(x + attended * of_mixed, weights, f"{name}.norm1")
+    hidden = torch.relu(x @ weights[f"{name}.feed_forward.0.weight"].T) * of_hidden
+    output = hidden @ weights[f"{name}.feed_forward.3.weight"].T * of_output
+    return plain_layer_norm(x + output, weights, f"{name}.norm2")
 
 
 def plain_transformer(
-    x: Tensor, weights: Weights, *, size: int, heads: int, out_size: tuple[int, int], training: bool
+    x: Tensor,
+    weights: Weights,
+    *,
+    size: int,
+    heads: int,
+    out_size: tuple[int, int],
+    training: bool,
+    masks: list[Masks] | None = None,
 ) -> Tensor:
     batch = len(x)
     small = F.interpolate(x, (size, size), mode="bilinear", align_corners=False)
@@ -66,18 +90,10 @@ def plain_transformer(
     projected = torch.einsum("nc,bchw->bnhw", weights["projector.weight"][:, :, 0, 0], placed)
     tokens = plain_batch_norm(projected, weights, "token_norm", training).reshape(batch, -1, size * size)
 
-    attended = plain_attention(tokens, tokens, weights, "encoder.attention", heads)
-    encoded = plain_layer_norm(tokens + attended, weights, "encoder.norm1")
-    encoded = plain_layer_norm(
-        encoded + plain_feed_forward(encoded, weights, "encoder.feed_forward"), weights, "encoder.norm2"
-    )
-
+    # The residual of the decoder comes from the encoder's output.
+    encoded = plain_layer(tokens, tokens, weights, "encoder", heads, masks[0] if masks else [])
     queries = weights["queries"].expand(batch, -1, -1)
-    attended = plain_attention(queries, encoded, weights, "decoder.attention", heads)
-    decoded = plain_layer_norm(encoded + attended, weights, "decoder.norm1")  # residual from the encoder's output
-    decoded = plain_layer_norm(
-        decoded + plain_feed_forward(decoded, weights, "decoder.feed_forward"), weights, "decoder.norm2"
-    )
+    decoded = plain_layer(encoded, queries, weights, "decoder", heads, masks[1] if masks else [])
 
     maps = decoded.reshape(batch, -1, size, size)
     out = torch.einsum("cn,bnhw->bchw", weights["inverse_projector.weight"][:, :, 0, 0], maps)
@@ -85,9 +101,11 @@ def plain_transformer(
     return F.interpolate(out, out_size, mode="bilinear", align_corners=False)
 
 
-def random_transformer(in_channels: int, out_channels: int, *, size: int, heads: int) -> LightweightTransformer:
+def random_transformer(
+    in_channels: int, out_channels: int, *, size: int, heads: int, dropout: float = 0.0
+) -> LightweightTransformer:
     torch.manual_seed(0)
-    transformer = LightweightTransformer(in_channels, out_channels, tokens=5, size=size, heads=heads, dropout=0.0)
+    transformer = LightweightTransformer(in_channels, out_channels, tokens=5, size=size, heads=heads, dropout=dropout)
     for name, tensor in transformer.state_dict().items():
         if "norm" in name and tensor.is_floating_point():
             tensor.uniform_(0.5, 1.5)
@@ -95,34 +113,111 @@ def random_transformer(in_channels: int, out_channels: int, *, size: int, heads:
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
-    return ((found - expected).abs().max() / expected.abs().max()).item()
+    return ((found - expected).norm() / expected.norm()).item()
 
 
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize(
-    ("in_channels", "out_channels", "size", "heads", "out_size"),
-    [(6, 6, 8, 1, (11, 17)), (6, 9, 8, 2, (6, 9)), (3, 2, 4, 4, (5, 3))],
-)
-def test_equals_a_transformer_written_plainly(
-    in_channels: int, out_channels: int, size: int, heads: int, out_size: tuple[int, int], training: bool
+def assert_equals_the_plain_one(
+    transformer: LightweightTransformer,
+    x: Tensor,
+    out_size: tuple[int, int],
+    tolerance: float,
+    masks: list[Masks] | None = None,
 ) -> None:
-    transformer = random_transformer(in_channels, out_channels, size=size, heads=heads).train(training)
-    weights = {name: tensor.clone() for name, tensor in transformer.state_dict().items()}
+    """Compare output, all gradients and running statistics with those of the plain form in float64."""
+    weights = {name: tensor.detach().double().clone() for name, tensor in transformer.state_dict().items()}
     parameters = dict(transformer.named_parameters())
     for name in parameters:
         weights[name].requires_grad_()
-    x = torch.randn(3, in_channels, 11, 17, dtype=torch.float64)
-
+    plain_x = x.detach().double().requires_grad_()
+    x.requires_grad_()
+    torch.manual_seed(1)
     found = transformer(x, out_size)
-    expected = plain_transformer(x, weights, size=size, heads=heads, out_size=out_size, training=training)
-    assert found.shape == (3, out_channels, *out_size)
-    assert relative(found, expected) <= 1e-10
-
+    size, heads, training = transformer.size, transformer.encoder.attention.heads, transformer.training
+    expected = plain_transformer(
+        plain_x, weights, size=size, heads=heads, out_size=out_size, training=training, masks=masks
+    )
+    assert found.shape == expected.shape == (len(x), transformer.out_norm.num_features, *out_size)
+    assert found.dtype == x.dtype
+    assert relative(found, expected) <= tolerance
     direction = torch.randn_like(expected)
-    (found * direction).sum().backward()
+    (found * direction.to(found)).sum().backward()
     (expected * direction).sum().backward()
+    assert relative(x.grad, plain_x.grad) <= tolerance
     for name, parameter in parameters.items():
-        assert relative(parameter.grad, weights[name].grad) <= 1e-10, name
+        assert relative(parameter.grad, weights[name].grad) <= tolerance, name
+    for name, buffer in transformer.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            assert (relative(buffer, weights[name]) == 0) == (not training), name
+            if training:
+                assert relative(buffer, weights[f"{name} after"]) <= tolerance, name
+
+
+SHAPES = [(6, 6, 8, 1, (11, 17)), (6, 9, 8, 2, (6, 9)), (3, 2, 4, 4, (5, 3)), (3, 2, 4, 1, (4, 4))]
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize(("in_channels", "out_channels", "size", "heads", "out_size"), SHAPES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["plain", "last"])
+def test_equals_a_transformer_written_plainly(
+    in_channels: int,
+    out_channels: int,
+    size: int,
+    heads: int,
+    out_size: tuple[int, int],
+    training: bool,
+    dtype: torch.dtype,
+    tolerance: float,
+    memory_format: torch.memory_format,
+) -> None:
+    transformer = random_transformer(in_channels, out_channels, size=size, heads=heads).train(training)
+    transformer.to(dtype, memory_format=memory_format)
+    for in_size in ((11, 17), (size, size)):
+        x = torch.randn(3, in_channels, *in_size, dtype=dtype).contiguous(memory_format=memory_format)
+        assert_equals_the_plain_one(transformer, x, out_size, tolerance)
+        assert transformer(x, out_size).is_contiguous(memory_format=memory_format)
+        transformer.zero_grad()
+
+
+@pytest.mark.parametrize(("in_channels", "out_channels", "size", "heads", "out_size"), SHAPES)
+def test_dropout_multiplies_by_its_masks(
+    in_channels: int, out_channels: int, size: int, heads: int, out_size: tuple[int, int]
+) -> None:
+    """The plain form with the masks that the same seed draws, those of the encoder first."""
+    transformer = random_transformer(in_channels, out_channels, size=size, heads=heads, dropout=0.3)
+    x = torch.randn(3, in_channels, 11, 17, dtype=torch.float64)
+    shapes = [torch.Size((3, 5, size * size))] * 3 + [torch.Size((3 * heads, 5, 5))]
+    torch.manual_seed(1)
+    masks = [dropout_masks(shapes, 0.3, x) for _ in range(2)]
+    assert_equals_the_plain_one(transformer, x, out_size, 1e-10, masks)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_masks_are_zeros_and_what_keeps_the_mean(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    shapes = [torch.Size((40, 50)), torch.Size((3, 7000))]
+    masks = dropout_masks(shapes, 0.2, torch.zeros(1, dtype=dtype))
+    assert [mask.shape for mask in masks] == shapes
+    drawn = torch.cat([mask.flatten() for mask in masks])
+    assert drawn.dtype == dtype
+    assert set(drawn.tolist()) == {0.0, float(torch.tensor(1.25, dtype=dtype))}
+    assert float((drawn == 0).double().mean()) == pytest.approx(0.2, abs=0.01)  # four deviations
+    with torch.autocast("cpu", torch.bfloat16):
+        assert dropout_masks(shapes, 0.2, torch.zeros(1))[0].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("bias", [None, [0.0, -1.0, -math.inf, 0.5, 2.0]])
+def test_attention_under_a_mask_of_ones_is_torchs(bias: list[float] | None) -> None:
+    """The attention written for dropout, with and without a key bias, and the one without dropout."""
+    torch.manual_seed(0)
+    attention = Attention(16, 2, 0.0).double()
+    memory, queries = torch.randn(3, 5, 16, dtype=torch.float64), torch.randn(5, 16, dtype=torch.float64)
+    key_bias = None if bias is None else torch.tensor(bias)
+    ones = torch.ones(6, 5, 5, dtype=torch.float64)
+    for own in (None, queries):
+        expected = attention(memory, own, key_bias)
+        assert relative(attention(memory, own, key_bias, ones), expected) <= 1e-10
+        assert not torch.allclose(attention(memory, own, key_bias, ones.tril()), expected)
 
 
 def test_dropout_acts_in_training_only() -> None:
@@ -202,6 +297,24 @@ def test_the_last_tokens_fade_with_the_module() -> None:
     assert norms == pytest.approx([0.5 * two, 0.1 * two, 1e-3 * two, 0], rel=1e-6)
     layer.set_presence(None)
     torch.testing.assert_close(layer(x, (7, 9)), whole)
+
+
+def test_presences_of_several_transformers() -> None:
+    """Ragged ones, one all present, one all out: what each has alone, by the formula."""
+    presences = [[1.0, 1.0], [0.5, 0.0, 0.25], [0.0, 0.0], [1.0, 0.125, 0.5, 1.0]]
+    layers = [LightweightTransformer(3, 5, tokens=len(own), size=2, heads=1, dropout=0.0) for own in presences]
+    layers[0].set_presence(torch.tensor([0.5, 1.0]))  # of before
+    set_presences(layers, torch.tensor([value for own in presences for value in own]))
+    assert layers[0].key_bias is None
+    assert layers[0].module_gate is None
+    for layer, own in zip(layers[1:], presences[1:], strict=True):
+        largest = max(own)
+        relative = [value / largest if largest else 1.0 for value in own]
+        assert float(layer.module_gate) == largest
+        assert layer.token_gate[:, 0].tolist() == pytest.approx(relative)
+        logs = [math.log(value) if value else -math.inf for value in relative]
+        assert layer.key_bias.tolist() == pytest.approx(logs)
+    set_presences([], torch.zeros(0))
 
 
 def test_presence_is_no_part_of_a_saved_network() -> None:

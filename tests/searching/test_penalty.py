@@ -103,6 +103,14 @@ def test_gradient_sizes_are_adams_corrected_second_moment() -> None:
     assert not found.requires_grad
 
 
+def test_gradient_sizes_where_a_factor_has_not_moved() -> None:
+    scales = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(1))]
+    optimizer = AdamW(scales, lr=1e-3, betas=(0.9, 0.99), fused=True)
+    scales[0].grad, scales[2].grad = torch.tensor([2.0, -3.0]), torch.tensor([0.5])
+    optimizer.step()
+    assert gradient_sizes(scales, optimizer).tolist() == pytest.approx([2, 3, 1, 1, 1, 0.5], rel=1e-5)
+
+
 def test_gradient_sizes_under_plain_sgd_are_one() -> None:
     scales = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(1))]
     optimizer = SGD(scales, lr=0.1, momentum=0.9)

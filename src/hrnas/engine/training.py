@@ -89,14 +89,9 @@ def train_step(
                 outputs = outputs.float()
             terms = {name: term / weight for name, term in task.loss_terms(outputs, part_targets).items()}
             totals = {name: term.detach() + totals.get(name, 0) for name, term in terms.items()}
-            if is_last:
-                loss = _checked_loss(state, totals)
             # DDP takes the mean over the processes, where the sum is wanted.
             (torch.stack(list(terms.values())).sum() * processes.count).backward()
-    gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
-    norm = float(torch.nn.utils.get_total_norm(gradients))
-    if not math.isfinite(norm):
-        raise _non_finite(state, "The gradient", norm)
+    loss = _checked_loss(state, totals)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     processes.average_statistics(state.model)
@@ -106,12 +101,26 @@ def train_step(
 
 
 def _checked_loss(state: TrainState, totals: dict[str, Tensor]) -> float:
-    """Return the sum of the terms over all processes. Raises NonFiniteError on all of them."""
-    values = state.processes.sum(torch.stack(list(totals.values())))
-    for name, value in zip(totals, values.tolist(), strict=True):
+    """Return the sum of the terms over all processes.
+
+    Raises NonFiniteError on all of them when a term is not finite, or else the gradient. Both are asked at once, after
+    the backward pass: each question waits for the device.
+    """
+    terms = state.processes.sum(torch.stack(list(totals.values())))
+    gradients = [
+        parameter.grad
+        for group in state.optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+    norm = torch.nn.utils.get_total_norm(gradients).to(terms)
+    *values, norm_value = torch.cat([terms, norm[None]]).tolist()
+    for name, value in zip(totals, values, strict=True):
         if not math.isfinite(value):
             raise _non_finite(state, f"Loss term '{name}'", value)
-    return float(values.sum())
+    if not math.isfinite(norm_value):
+        raise _non_finite(state, "The gradient", norm_value)
+    return sum(values)
 
 
 def _non_finite(state: TrainState, what: str, value: float) -> NonFiniteError:

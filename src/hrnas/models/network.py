@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from hrnas.arch.architecture import Architecture, DenseHead, Feature
 from hrnas.nn.conv import ConvNorm
+from hrnas.nn.resizing import resize_to
 from hrnas.nn.search_block import SearchBlock
-from hrnas.nn.stage import StageModule, resize_to
+from hrnas.nn.stage import StageModule
 
 
 class Backbone(nn.Module):

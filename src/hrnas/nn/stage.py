@@ -7,14 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrnas.arch.architecture import Architecture, Stage
+from hrnas.nn.resizing import resize_to
 from hrnas.nn.search_block import SearchBlock
-
-
-def resize_to(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return x, (B, C, H, W), resized bilinearly to `size`; x itself when it has that size."""
-    if (x.shape[2], x.shape[3]) == size:
-        return x
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 class FusionModule(nn.Module):

@@ -3,9 +3,14 @@
 B batch, C channels, H height, W width, N tokens, S side of a token's map, D = S * S token width.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from hrnas.nn.resizing import resize_to
+from hrnas.nn.transformer_layer import Layer
 
 
 def position_map(size: int) -> Tensor:
@@ -14,65 +19,6 @@ def position_map(size: int) -> Tensor:
     axis = (steps - steps.mean()) / steps.std(correction=0).clamp_min(1e-12)
     x, y = axis.expand(size, size), axis[:, None].expand(size, size)
     return torch.stack([x, y])[None].float()
-
-
-class Attention(nn.Module):
-    """Multi-head attention without biases, queries from one sequence, keys and values from another."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-
-    def forward(self, queries: Tensor, memory: Tensor | None = None, key_bias: Tensor | None = None) -> Tensor:
-        """Attend from queries (B, N, D) to memory (B, N, D); without memory, from the queries to themselves.
-
-        key_bias: added to the scores of each key, (N,); None adds nothing.
-        """
-        width = queries.shape[-1]
-        if memory is None:
-            q, k, v = self.query_key_value(queries).split(width, dim=-1)
-        else:
-            of_queries, of_memory = self.query_key_value.weight.split([width, 2 * width])
-            q = F.linear(queries, of_queries)
-            k, v = F.linear(memory, of_memory).split(width, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))  # (B, heads, N, D/heads)
-        dropout = self.dropout if self.training else 0.0
-        bias = None if key_bias is None else key_bias.to(q.dtype).expand(q.shape[0], self.heads, q.shape[2], -1)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
-        return self.out(mixed.transpose(1, 2).flatten(2))
-
-
-class _FeedForward(nn.Sequential):
-    """D -> D -> D with ReLU and dropout, without biases."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__(
-            nn.Linear(width, width, bias=False),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(width, width, bias=False),
-            nn.Dropout(dropout),
-        )
-
-
-class Layer(nn.Module):
-    """One post-norm transformer layer: attention, residual, LayerNorm, feed-forward, residual, LayerNorm."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.attention = Attention(width, heads, dropout)
-        self.dropout = nn.Dropout(dropout)
-        self.norm1 = nn.LayerNorm(width)
-        self.feed_forward = _FeedForward(width, dropout)
-        self.norm2 = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor, queries: Tensor | None = None, key_bias: Tensor | None = None) -> Tensor:
-        """Return (B, N, D). With queries (B, N, D) they attend to x; the residual is x in either case (method, 4)."""
-        mixed = self.attention(x if queries is None else queries, None if queries is None else x, key_bias)
-        x = self.norm1(x + self.dropout(mixed))
-        return self.norm2(x + self.feed_forward(x))
 
 
 class LightweightTransformer(nn.Module):
@@ -126,30 +72,49 @@ class LightweightTransformer(nn.Module):
         weighed alike; the module's whole output is weighed by the largest presence, so that the last tokens fade
         with it: the norm behind the projection would undo any common scale of theirs.
         """
-        if presence is None or bool((presence == 1).all()):
-            self.key_bias = self.token_gate = self.module_gate = None
-            return
-        presence = presence.to(self.queries.device, torch.float32)
-        self.module_gate = presence.max()
-        relative = presence / self.module_gate if bool(self.module_gate > 0) else torch.ones_like(presence)
-        self.key_bias, self.token_gate = relative.log(), relative[:, None]
+        self.key_bias = self.token_gate = self.module_gate = None
+        if presence is not None:
+            set_presences([self], presence)
 
     def forward(self, x: Tensor, out_size: tuple[int, int]) -> Tensor:
         """Return the map to add to the skip, (B, out_channels, *out_size)."""
-        batch = x.shape[0]
-        small = F.interpolate(x, size=(self.size, self.size), mode="bilinear", align_corners=False)  # (B, C, S, S)
-        positions = self.positions.to(small.dtype).expand(batch, -1, -1, -1)
-        tokens = self.token_norm(self.projector(torch.cat([small, positions], dim=1))).flatten(2)  # (B, N, D)
-        encoded = self.encoder(tokens, key_bias=self.key_bias)
-        queries = self.queries.to(encoded.dtype).expand(batch, -1, -1)
-        decoded = self.decoder(encoded, queries, self.key_bias)  # (B, N, D)
+        small = resize_to(x, (self.size, self.size))  # (B, C, S, S)
+        positions = self.positions.to(small).expand(len(x), -1, -1, -1)
+        projected = self.token_norm(self.projector(torch.cat([small, positions], dim=1)))
+        tokens = projected.flatten(2).contiguous()  # (B, N, D)
+        decoded = self.decoder(self.encoder(tokens, key_bias=self.key_bias), self.queries, self.key_bias)  # (B, N, D)
         if self.token_gate is not None:
             decoded = decoded * self.token_gate.to(decoded.dtype)
         summary = decoded.unflatten(2, (self.size, self.size))  # (B, N, S, S)
         out = self.out_norm(self.inverse_projector(summary))  # (B, out_channels, S, S)
         if self.module_gate is not None:
             out = out * self.module_gate.to(out.dtype)
-        return F.interpolate(out, size=out_size, mode="bilinear", align_corners=False)
+        return resize_to(out, out_size)
+
+
+def set_presences(transformers: Sequence[LightweightTransformer], presence: Tensor) -> None:
+    """Set the presences of all tokens of some transformers of one device, with one transfer to it.
+
+    presence: float (sum of N), the tokens of one transformer after those of the other.
+    """
+    if not transformers:
+        return
+    counts = [len(transformer.queries) for transformer in transformers]
+    flat = presence.cpu().float().numpy()
+    starts = np.cumsum([0, *counts[:-1]])
+    largest, smallest = np.maximum.reduceat(flat, starts), np.minimum.reduceat(flat, starts)
+    of_token = np.repeat(largest, counts)
+    relative = np.divide(flat, of_token, out=np.ones_like(flat), where=of_token > 0)
+    with np.errstate(divide="ignore"):
+        values = np.concatenate([np.log(relative), relative, largest])
+    there = torch.from_numpy(values).to(transformers[0].queries.device)
+    biases, gates, of_modules = there.split([len(flat), len(flat), len(counts)])
+    parts = zip(transformers, biases.split(counts), gates.split(counts), of_modules, smallest == 1, strict=True)
+    for transformer, bias, gate, of_module, is_whole in parts:
+        if is_whole:
+            transformer.set_presence(None)
+        else:
+            transformer.key_bias, transformer.token_gate, transformer.module_gate = bias, gate[:, None], of_module
 
 
 def copy_presences(source: nn.Module, target: nn.Module) -> None:

@@ -31,18 +31,30 @@ def gradient_sizes(scales: list[nn.Parameter], optimizer: Optimizer) -> Tensor:
     From Adam's second moment, its bias corrected; 1 for every factor under an optimizer without one (SGD).
     """
     betas = {id(p): group["betas"][1] for group in optimizer.param_groups if "betas" in group for p in group["params"]}
-    steps = None
-    sizes = []
+    moments, corrections = [], []
+    of_beta: dict[float, Tensor] = {}
     for scale in scales:
         state = optimizer.state.get(scale, {})
         if "exp_avg_sq" not in state:
-            sizes.append(torch.ones_like(scale))
+            moments.append(torch.ones_like(scale))
+            corrections.append(scale.new_ones((), dtype=torch.float64))
             continue
-        if steps is None:  # read once, all factors have made the same steps: on a GPU each reading waits for it
-            steps = float(state["step"])
-        sizes.append((state["exp_avg_sq"] / (1 - betas[id(scale)] ** steps)).sqrt())
+        beta = betas[id(scale)]
+        if (
+            beta not in of_beta
+        ):  # all factors have made the same steps; read on the device, or a GPU would be waited for
+            of_beta[beta] = 1 - beta ** state["step"].to(scale.device, torch.float64)
+        moments.append(state["exp_avg_sq"])
+        corrections.append(of_beta[beta])
+    if not moments:
+        return torch.zeros(0)
+    if all(correction is corrections[0] for correction in corrections):
+        correction = corrections[0]
+    else:
+        correction = torch.cat([one.expand(len(scale)) for one, scale in zip(corrections, scales, strict=True)])
+    moment = torch.cat(moments).detach()
     # A factor that never had a gradient must not get an infinite pull.
-    return torch.cat(sizes).detach().clamp_min(1e-12) if sizes else torch.zeros(0)
+    return (moment / correction).to(moment).sqrt().clamp_min(1e-12)
 
 
 @torch.no_grad()
@@ -53,6 +65,9 @@ def pull_to_zero(scales: list[nn.Parameter], distance: Tensor) -> None:
     For a distance of learning rate * weight * cost / size this is the exact minimiser of
     `penalty + size * |new - old|^2 / (2 * learning rate)`; away from zero it equals a gradient step on the penalty.
     """
-    parts = torch.split(distance.to(scales[0]), [len(scale) for scale in scales]) if scales else ()
-    for scale, part in zip(scales, parts, strict=True):
-        scale.copy_(scale.sign() * (scale.abs() - part).clamp_min(0))
+    if not scales:
+        return
+    values = torch.cat(tuple(scales))
+    distance = distance.to(values)
+    taken = values.clamp(-distance, distance)  # all of what is nearer to zero than its distance
+    torch._foreach_sub_(tuple(scales), torch.split(taken, [len(scale) for scale in scales]))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hrnas.models.network import Backbone
-from hrnas.nn.transformer import LightweightTransformer
+from hrnas.nn.transformer import LightweightTransformer, set_presences
 from hrnas.searching.units import UnitGroup, blocks_of, num_units
 
 STAYS = -1
@@ -42,7 +42,21 @@ class Retirement:
     def attach(self, model: Backbone, groups: tuple[UnitGroup, ...]) -> None:
         """Work on a network that has these units; after each cut, and when presences were set from outside."""
         assert num_units(groups) == len(self.deadline), "deadlines and presences belong to another network"
-        self._groups, self._model = groups, model
+        self._model = model
+        self._channels: list[tuple[str, slice]] = []  # a block that has channels, and which they are
+        transformers, is_token = [], []
+        for name, first, own in blocks_of(groups):
+            count = sum(group.count for group in own if group.kernel_size is not None)
+            if count:
+                self._channels.append((name, slice(first, first + count)))
+            is_token.append(torch.zeros(count, dtype=torch.bool))
+            if own[-1].kernel_size is None:
+                transformer = model.get_submodule(f"{name}.transformer")
+                assert isinstance(transformer, LightweightTransformer)
+                transformers.append(transformer)
+                is_token.append(torch.ones(own[-1].count, dtype=torch.bool))
+        self._is_token = torch.cat(is_token) if is_token else torch.zeros(0, dtype=torch.bool)
+        self._transformers = transformers
         self._show_presence()
 
     @property
@@ -65,9 +79,7 @@ class Retirement:
         """Put units at zero at once, bool (U,): dead ones, of which little is left."""
         self.deadline[chosen] = step
         self.presence[chosen] = 0.0
-        for name, own in self._channels():
-            if bool(chosen[own].any()):
-                self._scale(f"{name}.depthwise_norm.weight", (~chosen[own]).float())
+        self._scale_channels((~chosen).float())
 
     def release(self, chosen: Tensor) -> None:
         """Let units stay after all, bool (U,); their factors grow again from where they are."""
@@ -84,38 +96,35 @@ class Retirement:
         left = (self.deadline - step + 1).clamp_min(1).float()  # steps to go, this one included
         ratio = torch.where(leaving, ((left - 1) / left) ** 3, torch.ones_like(left))
         self.presence *= ratio
-        for name, own in self._channels():
-            if not bool(leaving[own].any()):
-                continue
-            self._scale(f"{name}.depthwise_norm.weight", ratio[own])
-            if bool(leaving[own].all()) and bool((self.deadline[own] >= step).any()):
-                # The block closes as its last channels do.
-                self._scale(f"{name}.project_norm.weight", ratio[own].max())
+        self._scale_channels(ratio)
+        deadline = self.deadline.numpy()
+        # A block closes as its last channels do.
+        closing = [
+            (name, own) for name, own in self._channels if deadline[own].min() != STAYS and deadline[own].max() >= step
+        ]
+        for tensors, slices in self._of_blocks("project_norm.weight", closing):
+            torch._foreach_mul_(tensors, [float(ratio[own].max()) for own in slices])
         self._show_presence()
 
     def keep(self, kept: Tensor) -> None:
         """Forget units that were cut; kept: bool (U,). `attach` must follow."""
         self.deadline, self.presence = self.deadline[kept], self.presence[kept]
 
-    def _channels(self) -> Iterator[tuple[str, slice]]:
-        """Yield (block name, its channels among the units) for every block that has channels."""
-        for name, first, groups in blocks_of(self._groups):
-            count = sum(group.count for group in groups if group.kernel_size is not None)
-            if count:
-                yield name, slice(first, first + count)
+    def _scale_channels(self, ratio: Tensor) -> None:
+        """Multiply the factors of the channels, and their averages, by their ratios; ratio: float (U,)."""
+        for tensors, slices in self._of_blocks("depthwise_norm.weight", self._channels):
+            there = ratio.to(tensors[0].device)
+            torch._foreach_mul_(tensors, [there[own] for own in slices])
 
-    def _scale(self, name: str, ratio: Tensor) -> None:
-        """Multiply a parameter, and its average, by a ratio."""
-        parameter = self._model.get_parameter(name)
-        parameter.mul_(ratio.to(parameter))
-        if name in self._averages:
-            self._averages[name].mul_(ratio.to(self._averages[name]))
+    def _of_blocks(self, name: str, blocks: list[tuple[str, slice]]) -> Iterator[tuple[list[Tensor], list[slice]]]:
+        """Yield a parameter of each of some blocks, with the blocks' units; then the averages of these parameters."""
+        names = [(f"{block}.{name}", own) for block, own in blocks]
+        of_model = [(self._model.get_parameter(full), own) for full, own in names]
+        averaged = [(self._averages[full], own) for full, own in names if full in self._averages]
+        for tensors in (of_model, averaged):
+            if tensors:
+                yield [tensor for tensor, _ in tensors], [own for _, own in tensors]
 
     def _show_presence(self) -> None:
         """Give every transformer the presences of its tokens."""
-        for name, first, groups in blocks_of(self._groups):
-            if groups[-1].kernel_size is None:
-                transformer = self._model.get_submodule(f"{name}.transformer")
-                assert isinstance(transformer, LightweightTransformer)
-                start = first + sum(group.count for group in groups[:-1])
-                transformer.set_presence(self.presence[start : start + groups[-1].count])
+        set_presences(self._transformers, self.presence[self._is_token])

@@ -11,6 +11,7 @@ U number of units.
 """
 
 from collections.abc import Callable, MutableMapping
+from itertools import pairwise
 from typing import Any, Final
 
 import torch
@@ -146,7 +147,7 @@ class Shrinker:
         factor = importance_factors(self._scales)
         # A moving average over two hundredths of the shrinking: a unit that only crosses zero is not dead.
         decay = 1 - 1 / max(1.0, 0.02 * (self.curve.end_step - self.curve.start_step))
-        self._moving_average = decay * self._moving_average + (1 - decay) * factor
+        self._moving_average = self._moving_average.lerp(factor, 1 - decay)
         if is_exact:
             self.target_met = self.curve.targets[index]
             plan = make_plan(self.architecture, self.input_size, ~self._retirement.leaving, "budget")
@@ -224,8 +225,10 @@ class Shrinker:
         importance = self._importance()
         alive = (importance_factors(self._scales) > self.options.threshold).cpu() & ~self._retirement.leaving
         ledger = Ledger(self.architecture, self.input_size)
-        for place, part in enumerate(torch.split(alive, [group.count for group in self._groups])):
-            ledger.take(place, int((~part).sum()))
+        ends = torch.tensor([group.count for group in self._groups], dtype=torch.int64).cumsum(0)
+        gone = (~alive).cumsum(0)[ends - 1].tolist()  # up to the end of each group
+        for place, (before, after) in enumerate(pairwise([0, *gone])):
+            ledger.take(place, after - before)
         horizon = self.options.horizon * (self.curve.end_step - self.curve.start_step)
         horizon = max(1.0, min(horizon, closing_step - self.steps_done))
         ahead = self.curve.planned(round(self.steps_done + horizon))

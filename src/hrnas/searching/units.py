@@ -105,4 +105,4 @@ def importance_factors(scales: list[nn.Parameter]) -> Tensor:
     """Return the importance factor of every unit, float (U,), detached: its absolute batch-norm scale."""
     if not scales:
         return torch.zeros(0)
-    return torch.cat([scale.detach().abs() for scale in scales])
+    return torch.cat(tuple(scales)).detach().abs()
