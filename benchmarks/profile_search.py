@@ -4,9 +4,10 @@
     python benchmarks/profile_search.py --out runs/profile camvid.yaml --budget macs=150M --steps 260 --evaluations 1
 
 All words after --out FOLDER are those of `hrnas search`; the run goes to FOLDER/run. The functions of a search are
-wrapped in stopwatches, and each second counts for the innermost of them. A shortened run keeps the shares where it keeps
-the steps between two validations and between two checkpoints. The time Python takes to start and import torch is left
-out. What is printed is also in FOLDER/table.md, the picture in FOLDER/pie.svg.
+wrapped in stopwatches, and each second counts for the innermost of them. A shortened run keeps the shares where it
+keeps the steps between two validations and between two checkpoints; but not that of the cuts, of which there are about
+as many in a short run as in a long one. The time Python takes to start and import torch is left out. What is printed
+is also in FOLDER/table.md, the picture in FOLDER/pie.svg.
 
 A cut costs what the shrinker takes in its step and what the four steps after it take beyond the usual: new shapes are
 compiled. "Steps" are those around it.
@@ -237,8 +238,8 @@ def main() -> None:
     ]  # fmt: skip
     if priced:
         lines += [
-            f"Cuts: {len(priced)}, together {all_cuts / total:.1%} of the run; one costs {statistics.median(in_steps):.1f} "
-            f"steps in the median, {max(in_steps):.1f} at most.",
+            f"Cuts: {len(priced)}, together {all_cuts / total:.1%} of the run; one costs "
+            f"{statistics.median(in_steps):.1f} steps in the median, {max(in_steps):.1f} at most.",
             markdown_table(
                 ["cut after step", "shrinker, in steps", "slower steps after it, in steps"],
                 [[at, f"{own / usual:.1f}", f"{extra / usual:.1f}"] for at, own, extra, usual in priced],

@@ -145,9 +145,7 @@ def train(
             state.seconds = time.monotonic() - started
             progress.update(state.step, loss=loss, price=price)
             if state.step % options.log_every == 0 or state.step == options.steps:
-                recorder.train_line(
-                    state, loss=loss, rate=rate, price=price, data_seconds=batches.take_seconds()
-                )
+                recorder.train_line(state, loss=loss, rate=rate, price=price, data_seconds=batches.take_seconds())
             if state.step in options.evaluation_steps:
                 progress.score(state.step, recorder.validate(state, has_final_shape=True))
                 state.seconds = time.monotonic() - started
