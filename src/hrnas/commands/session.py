@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import rich
 import torch
@@ -24,6 +24,9 @@ from hrnas.errors import InputError
 from hrnas.models.network import Network
 from hrnas.tasks import make_task
 from hrnas.tasks.task import Task
+
+EVALUATION_BATCH: Final = 8
+"""Images at a time in the validations of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +115,7 @@ class Session:
                 show(number)
 
     @torch.no_grad()
-    def evaluate(self, network: Network, split: Split, *, batch_size: int = 8) -> dict[str, Any]:
+    def evaluate(self, network: Network, split: Split, *, batch_size: int = EVALUATION_BATCH) -> dict[str, Any]:
         """Return the task's figures for a network in evaluation mode over a whole split, and the number of samples.
 
         The processes work on whole batches in turn and add up their counts, so the figures are those of one process.
