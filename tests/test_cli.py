@@ -15,9 +15,10 @@ from jsonargparse import ArgumentParser
 from commands import tiny
 from commands.tiny import hrnas
 from hrnas.cli import VERBS, _parser, parse_options
-from hrnas.commands.options import InputSize
+from hrnas.commands.options import InputSize, MemorySize
 from hrnas.commands.plan import PlanOptions
 from hrnas.commands.recipes import known_recipes
+from hrnas.commands.resolved import options_from, resolved_config
 from hrnas.commands.search import SearchOptions
 from hrnas.commands.train import TrainOptions
 from hrnas.version import VERSION
@@ -173,3 +174,15 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("hrnas: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "written"),
+    [("0", 0, "0"), ("1", 1, "1"), ("1536", 1536, "1536"), ("1024KiB", 2**20, "1MiB"), ("3 GiB", 3 * 2**30, "3GiB")],
+)
+def test_a_memory_size_is_written_as_it_can_be_read(data: Path, text: str, size: int, written: str) -> None:
+    options = parse(data, "--budget", "60%", "--cache", text)
+    assert (options.cache, str(options.cache)) == (size, written)
+    assert resolved_config(options)["cache"] == written
+    assert options_from(SearchOptions, {**resolved_config(options), "data": "x"}).cache == size
+    assert SearchOptions(data="x", budget="1%", cache=size).cache == MemorySize.parse(written)

@@ -187,6 +187,8 @@ def test_bad_data_found_by_evaluate_leaves_the_run_alone(tmp_path: Path) -> None
         (("--seed", "-1"), ("seed is -1",)),
         (("--input-size", "24"), ("'input_size'", "'24'", "HEIGHTxWIDTH")),
         (("--input-size", "0x24"), ("HEIGHTxWIDTH",)),
+        (("--cache", "much"), ("'cache'", "'much'", "as 512MiB")),
+        (("--cache", "1.5GB"), ("'1.5GB'", "as 512MiB")),
         (("--overwrite=maybe",), ("'overwrite'", "bool", "maybe")),
         (("--overwrite", "maybe"), ("maybe",)),
         (("--budget", "much"), ("'much'", "params=2M or 60%")),

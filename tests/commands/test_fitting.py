@@ -106,7 +106,7 @@ def test_plan_times_the_step_that_the_search_would_do(data: Path, monkeypatch: p
         steps.append((state.precision, is_recomputing, named))
         return train_step(state, *given, **named)
 
-    monkeypatch.setattr("hrnas.commands.plan.train_step", step)
+    monkeypatch.setattr("hrnas.commands.probing.train_step", step)
     words = ("plan", data, "--space", "tiny", "--budget", "60%", "--workers", "0", "--batch-size", "4")
     shown = tiny.hrnas(*words, "--accumulate", "2", "--recompute", "--precision", "bfloat16")
     assert shown.code == 0, shown.err

@@ -11,6 +11,7 @@ import pytest
 from torch import nn
 
 from commands import tiny
+from hrnas.data.folders import FolderSet
 from hrnas.engine.recomputation import recompute_blocks
 
 
@@ -84,3 +85,19 @@ def test_an_unknown_precision_is_refused(data: Path, tmp_path: Path) -> None:
     assert outcome.code == 2
     assert "Unknown precision 'bfloat61'. Did you mean 'bfloat16'?" in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_a_search_of_cached_images_is_the_search_of_decoded_ones(tmp_path: Path) -> None:
+    data = tiny.pictures(tmp_path)
+    assert tiny.search(data, tmp_path / "with", steps=6).code == 0
+    decode, decoded = FolderSet.read, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FolderSet, "read", lambda self, index: decoded.append(index) or decode(self, index))
+        assert tiny.search(data, tmp_path / "without", "--cache", "0", steps=6).code == 0
+        num_without = len(decoded)
+        decoded.clear()
+        assert tiny.search(data, tmp_path / "again", steps=6).code == 0
+    # The size of the first image is asked of the set itself; after that each of the 6 + 3 pairs is decoded once.
+    assert len(decoded) == 1 + 9 < num_without
+    weights = [(tmp_path / name / "best" / "model.safetensors").read_bytes() for name in ("with", "without", "again")]
+    assert weights[0] == weights[1] == weights[2]

@@ -130,6 +130,9 @@ def test_the_lines_are_at_their_steps_and_the_loss_falls(verb: str, request: pyt
     assert {10, 20} <= set(evaluated)
     seconds = [line["seconds"] for line in lines]
     assert seconds == sorted(seconds)
+    evaluations, trained = ([line for line in lines if line["kind"] == kind] for kind in ("evaluation", "train"))
+    parts = [line["data_seconds"] for line in trained] + [line["evaluation_seconds"] for line in evaluations]
+    assert 0 < sum(parts) < 1.01 * (seconds[-1] + evaluations[-1]["evaluation_seconds"]) + 0.01 * len(parts)
 
 
 def test_a_search_is_given_by_its_config(search_run: Path, tmp_path: Path) -> None:

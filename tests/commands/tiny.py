@@ -175,7 +175,8 @@ def lines(file: Path) -> list[dict[str, Any]]:
 
 
 def without_seconds(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+    """Return the records without what differs between two runs of the same: seconds, data_seconds, ..."""
+    return [{key: value for key, value in record.items() if not key.endswith("seconds")} for record in records]
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

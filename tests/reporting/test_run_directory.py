@@ -10,6 +10,7 @@ from hrnas.arch.file import read_architecture
 from hrnas.costing.analytic import cost
 from hrnas.errors import InputError
 from hrnas.reporting.record import RunRecord
+from hrnas.reporting.report import render
 from hrnas.reporting.run_directory import read_run
 from reporting.run_directories import write_family, write_json, write_lines, write_run
 
@@ -272,3 +273,22 @@ def test_a_broken_file_of_a_network_set_aside_is_named(family_run: Path, tmp_pat
     (run / folder / "result.json").write_text("{")
     with pytest.raises(InputError, match=rf"{folder}/result\.json is not JSON"):
         read_run(run)
+
+
+def test_seconds_of_evaluations_and_of_waiting_add_up_where_every_line_has_them(run: Path) -> None:
+    lines = [
+        train_line(5, seconds=10.0, data_seconds=0.5),
+        {**evaluation_line(5, 0.1), "seconds": 10.0, "evaluation_seconds": 2.0},
+        train_line(10, seconds=25.0, data_seconds=0.25),
+        {**evaluation_line(10, 0.2), "seconds": 25.0, "evaluation_seconds": 3.0},
+    ]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    record = read_run(run)
+    assert (record.loop_seconds, record.evaluation_seconds, record.data_seconds) == (28.0, 5.0, 0.75)
+    page = render(record)
+    assert "<dt>validations</dt><dd>5 s, 17.9 % of the loop</dd>" in page.replace("\N{NO-BREAK SPACE}", " ")
+    del lines[0]["data_seconds"], lines[1]["evaluation_seconds"]  # as an older run has them, resumed by this one
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    record = read_run(run)
+    assert (record.evaluation_seconds, record.data_seconds) == (None, None)
+    assert "<dt>validations</dt>" not in render(record)

@@ -3,7 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from hrnas.data.transforms import AugmentOptions
 from hrnas.engine.optimization import OptimizerOptions
@@ -29,6 +29,29 @@ class InputSize(NamedTuple):
         return cls(int(match[1]), int(match[2]))
 
 
+class MemorySize(int):
+    """A number of bytes; written 512MiB, with KiB, MiB, GiB or no unit."""
+
+    def __str__(self) -> str:
+        for unit, size in reversed(_UNITS.items()):
+            if self and self % size == 0:
+                return f"{self // size}{unit}"
+        return "0"
+
+    @classmethod
+    def parse(cls, text: object) -> "MemorySize":
+        """Return the size that a text means. Raises ValueError otherwise."""
+        match = re.fullmatch(r"(\d+) ?(|KiB|MiB|GiB)", str(text).strip())
+        if match is None:
+            raise ValueError(f"memory is '{text}'; write a whole number of KiB, MiB or GiB, as 512MiB, or 0")
+        return cls(int(match[1]) * _UNITS[match[2]])
+
+
+_UNITS: Final = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+DEFAULT_CACHE: Final = MemorySize(512 * 2**20)
+
+
 def default_workers() -> int:
     """Return how many processes read data beside the one that computes; torchrun's on one machine share its cores."""
     cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -48,6 +71,7 @@ class TrainingOptions:
     sync_norm: with several processes, batch norms see the batches of all of them.
     seed: of weights, order and augmentation.
     workers: processes that read and augment; 0 reads in the main process.
+    cache: memory for decoded images and masks, over all processes that read; 0 decodes them anew each time.
     device: auto, cpu, cuda, cuda:0, ...
     precision: float32 or bfloat16, of the training step's operations; weights, loss and evaluation stay float32.
     recompute: keep only the inputs of the search blocks for the backward pass and compute them again there: less
@@ -70,6 +94,7 @@ class TrainingOptions:
     sync_norm: bool = False
     seed: int = 0
     workers: int = field(default_factory=default_workers)
+    cache: MemorySize = DEFAULT_CACHE
     device: str = "auto"
     precision: str = "float32"
     recompute: bool = False
@@ -84,6 +109,7 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         if self.input_size is not None and not isinstance(self.input_size, InputSize):
             object.__setattr__(self, "input_size", InputSize(*self.input_size))  # a plain (H, W) from Python
+        object.__setattr__(self, "cache", MemorySize(self.cache))  # a plain number from Python
         for name in (
             "steps",
             "batch_size",
@@ -95,7 +121,7 @@ class TrainingOptions:
         ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed.")
-        for name in ("workers", "checkpoints", "seed"):
+        for name in ("workers", "cache", "checkpoints", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it cannot be negative.")
         if self.precision not in PRECISIONS:

@@ -1,33 +1,22 @@
 """hrnas plan: what a search would cost and whether its budget can be met, before any training."""
 
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import rich
-import torch
 from rich.table import Table
 
-from hrnas.arch.architecture import Architecture
-from hrnas.arch.budget import Target, format_count, parse_budget
+from hrnas.arch.budget import format_count, parse_budget
 from hrnas.arch.presets import search_space
 from hrnas.commands.fitting import Fit, Setting, fit
+from hrnas.commands.probing import PROBE_SECONDS, PROBE_STEPS, TimeEstimate, estimate_time
 from hrnas.commands.search import SearchOptions, align_of
-from hrnas.commands.session import Session, open_training_session
-from hrnas.costing.analytic import Cost, cost
-from hrnas.engine.averages import Averages
+from hrnas.commands.session import open_training_session
+from hrnas.costing.analytic import cost
 from hrnas.engine.free_memory import free_memory
-from hrnas.engine.optimization import make_optimizer
-from hrnas.engine.recomputation import recompute_blocks
-from hrnas.engine.training import TrainState, train_step
 from hrnas.kernels import compiling
-from hrnas.models.network import Network
-from hrnas.searching.control import cost_curve
 from hrnas.searching.plan import smallest_network, uniform_network
 from hrnas.searching.shrinker import check_reachable
-
-_PROBE_STEPS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +63,16 @@ def plan(options: PlanOptions) -> dict[str, Any]:
 
     widest = prices["widest"].counts
     targets = budget.resolve(prices["smallest"].counts, widest)
-    check_reachable(supernet, session.input_size, targets, align=align_of(options.align, session.device))
+    align = align_of(options.align, session.device)
+    check_reachable(supernet, session.input_size, targets, align=align)
     for target in targets:
         rich.print(f"Budget {target}: can be met, {1 / target.share(widest):.1%} of the supernet.")
-    seconds = None
+    estimate = None
     if fitted.fits is False:
         rich.print("Time: not measured, because a step may not fit into memory.")
     else:
-        seconds = round(_search_seconds(options, session, networks, prices, targets), 1)
-        rich.print(
-            f"Time: about {_duration(seconds)} for {options.steps} steps here on {session.device}, validations "
-            f"included; measured on {_PROBE_STEPS} steps of the widest and the smallest network, so only as quiet as "
-            "this machine is."
-        )
+        estimate = estimate_time(options, session, supernet, targets, align=align)
+        rich.print(_time_line(options, estimate, session.device.type))
     return {
         "verb": "plan",
         "space": options.space,
@@ -94,7 +80,8 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         "budgets": [target.text for target in targets],
         "budget_macs": targets[-1].macs,
         "budget_params": targets[-1].params,
-        "seconds": seconds,
+        "seconds": None if estimate is None else round(estimate.seconds, 1),
+        "validation_seconds": None if estimate is None else round(estimate.validation_seconds, 1),
         "memory": {
             "predicted_bytes": fitted.predicted,
             "free_bytes": fitted.free,
@@ -131,52 +118,14 @@ def _memory_lines(fitted: Fit, setting: Setting) -> list[str]:
     return lines
 
 
-def _search_seconds(
-    options: PlanOptions,
-    session: Session,
-    networks: dict[str, Architecture],
-    prices: dict[str, Cost],
-    targets: tuple[Target, ...],
-) -> float:
-    """Estimate a whole search from the step times of the widest and smallest network: time is a + b * MACs."""
-    wide = _step_seconds(networks["widest"], options, session)
-    small = _step_seconds(networks["smallest"], options, session)
-    per_mac = max(wide - small, 0.0) / (prices["widest"].macs - prices["smallest"].macs)
-    widest, smallest = prices["widest"], prices["smallest"]
-    curve = cost_curve(options.shrink, supernet=widest.counts, targets=targets, steps=options.steps)
-
-    def seconds(counts: Mapping[str, float]) -> float:
-        # Where parameters alone are limited, MACs are taken to fall alike.
-        macs = counts.get("macs", widest.macs * counts.get("params", 0) / widest.params)
-        return small + per_mac * (macs - smallest.macs)
-
-    training = sum(seconds(curve.planned(step)) for step in range(options.steps))
-    if options.finish:
-        training += sum(options.finish_steps * options.steps * seconds(target.limits) for target in targets[:-1])
-    return training * 1.1  # validations and recalibration: about a tenth at the default settings
-
-
-def _step_seconds(architecture: Architecture, options: PlanOptions, session: Session) -> float:
-    """Return the fastest of a few training steps on random images."""
-    with torch.random.fork_rng(devices=[]):
-        model = Network(architecture).to(session.device, memory_format=torch.channels_last)
-        if options.recompute:
-            recompute_blocks(model)
-        state = TrainState(
-            model=model,
-            optimizer=make_optimizer(model, options.optimizer),
-            averages=Averages(model, options.batch_size),
-            precision=options.precision,
-        )
-        images = torch.randn(options.batch_size, 3, *session.input_size, device=session.device)
-        images = images.contiguous(memory_format=torch.channels_last)
-        targets = torch.zeros(options.batch_size, *session.input_size, dtype=torch.uint8, device=session.device)
-        times = []
-        for _ in range(1 + _PROBE_STEPS):
-            started = time.perf_counter()
-            train_step(state, images, targets, session.task, 1e-6, accumulate=options.accumulate)
-            times.append(time.perf_counter() - started)
-    return min(times[1:])
+def _time_line(options: PlanOptions, estimate: TimeEstimate, device: str) -> str:
+    """Say how long the search takes, and on what that was measured."""
+    fewer = f" ({PROBE_STEPS} would take more than {PROBE_SECONDS:.0f} s)" if estimate.num_steps < PROBE_STEPS else ""
+    return (
+        f"Time: about {_duration(estimate.seconds)} for {options.steps} steps here on {device}, of which validations "
+        f"{_duration(estimate.validation_seconds)}; measured on {estimate.num_steps} steps{fewer}, half of "
+        "the supernet, half of a network of the last budget; only as good as this machine is quiet."
+    )
 
 
 def _bytes(count: int) -> str:

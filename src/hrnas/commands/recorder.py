@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,8 +51,21 @@ class Recorder:
                 for name in ("metrics.jsonl", "architectures.jsonl"):
                     keep_lines_until(self.run / name, step)
 
-    def train_line(self, state: TrainState, *, loss: float, rate: float, price: Cost, **search: float | None) -> None:
-        """Append a training line; search: penalty, penalty_weight, gain, what the curve plans, units of a search."""
+    def train_line(
+        self,
+        state: TrainState,
+        *,
+        loss: float,
+        rate: float,
+        price: Cost,
+        data_seconds: float,
+        **search: float | None,
+    ) -> None:
+        """Append a training line.
+
+        data_seconds: waited for data since the last line. search: penalty, penalty_weight, gain, what the curve plans,
+        units of a search.
+        """
         self._append(
             "metrics.jsonl",
             {
@@ -62,6 +76,7 @@ class Recorder:
                 "learning_rate": rate,
                 **price.counts,
                 "seconds": round(state.seconds, 2),
+                "data_seconds": round(data_seconds, 3),
             },
         )
 
@@ -82,6 +97,7 @@ class Recorder:
 
         Returns the task's metric, which is the same on all processes; all come here.
         """
+        started = time.monotonic()
         options, session = self.options, self.session
         calibration = session.calibration_images(
             batch_size=options.batch_size, num_batches=options.calibration_batches, seed=options.seed
@@ -104,6 +120,7 @@ class Recorder:
                 **{name: value for name, value in figures.items() if isinstance(value, float)},
                 "macs": price.macs,
                 "seconds": round(state.seconds, 2),
+                "evaluation_seconds": round(time.monotonic() - started, 2),
             },
         )
         with self._writing() as writes:

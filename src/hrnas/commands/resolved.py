@@ -7,14 +7,15 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import register_type
 
-from hrnas.commands.options import InputSize
+from hrnas.commands.options import InputSize, MemorySize
 from hrnas.errors import InputError
 
 T = TypeVar("T")
 
-register_type(
-    InputSize, serializer=str, deserializer=lambda text: text if isinstance(text, InputSize) else InputSize.parse(text)
-)
+for kind in (InputSize, MemorySize):
+    register_type(
+        kind, serializer=str, deserializer=lambda text, kind=kind: text if isinstance(text, kind) else kind.parse(text)
+    )
 
 
 def resolved_config(options: Any, **resolved: Any) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def resolved_config(options: Any, **resolved: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, InputSize):
+    if isinstance(value, InputSize | MemorySize):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

@@ -21,6 +21,7 @@ from hrnas.commands.resolved import resolved_config
 from hrnas.commands.run_directory import writing
 from hrnas.commands.session import open_training_session, sized_run_name
 from hrnas.commands.set_aside import set_aside
+from hrnas.commands.waiting import Waited
 from hrnas.data.transforms import normalize
 from hrnas.engine.averages import Averages
 from hrnas.engine.checkpoint import Checkpoint, restore, save_checkpoint
@@ -36,8 +37,8 @@ from hrnas.searching.units import factors, unit_groups
 DEVICE_ALIGN: Final = {"cpu": 8, "cuda": 8}
 """What `align: auto` means: measured for the CPU (benchmarks/2026-11-24-align-latency.md), by convention for CUDA."""
 
-PROBE_IMAGES: Final = 4
-"""Images on which the change of output by each cut is measured, at most a batch."""
+PROBE_IMAGES: Final = 1
+"""Images on which the change of output by each cut is measured: with four, that was most of what a cut cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +131,7 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         options=options.shrink,
         averages=state.averages.tensors,
         align=align,
-        probe=next(
-            session.calibration_images(
-                batch_size=min(PROBE_IMAGES, options.batch_size), num_batches=1, seed=options.seed
-            )
-        ),
+        probe=next(session.calibration_images(batch_size=PROBE_IMAGES, num_batches=1, seed=options.seed)),
         agree=processes.agree,
     )
     recorder = Recorder(run=run, session=session, options=options)
@@ -155,12 +152,14 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
             if processes.is_zero:
                 save_checkpoint(run / "checkpoints", state, extra=extra, keep_last=options.keep_checkpoints)
 
-    batches = session.train_batches(
-        batch_size=options.batch_size,
-        seed=options.seed,
-        first_step=state.step,
-        num_steps=options.steps,
-        augment=options.augment,
+    batches = Waited(
+        session.train_batches(
+            batch_size=options.batch_size,
+            seed=options.seed,
+            first_step=state.step,
+            num_steps=options.steps,
+            augment=options.augment,
+        )
     )
     rich.get_console().print(
         f"{run}: {options.space} ({format_count(widest.macs)} MACs at {input_size}, {format_count(widest.params)} "
@@ -205,6 +204,7 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
                     loss=loss,
                     rate=rate,
                     price=shrinker.cost,
+                    data_seconds=batches.take_seconds(),
                     penalty=shrinker.penalty(),
                     penalty_weight=shrinker.weight,
                     gain=shrinker.gain,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import rich
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from hrnas.arch.architecture import Architecture
 from hrnas.commands.options import InputSize, TrainingOptions
 from hrnas.commands.progress import counted_progress
+from hrnas.data.cache import CachedSet, SampleMemory
 from hrnas.data.description import DataDescription, Split, parse_description, read_description
 from hrnas.data.loading import Batch, epoch_order, evaluation_batches, train_batches
 from hrnas.data.opening import SegmentationSet, open_split
@@ -24,6 +25,9 @@ from hrnas.kernels import compiling
 from hrnas.models.network import Network
 from hrnas.tasks import make_task
 from hrnas.tasks.task import Task
+
+EVALUATION_BATCH: Final = 8
+"""Images at a time in the validations of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +116,7 @@ class Session:
                 show(number)
 
     @torch.no_grad()
-    def evaluate(self, network: Network, split: Split, *, batch_size: int = 8) -> dict[str, Any]:
+    def evaluate(self, network: Network, split: Split, *, batch_size: int = EVALUATION_BATCH) -> dict[str, Any]:
         """Return the task's figures for a network in evaluation mode over a whole split, and the number of samples.
 
         The processes work on whole batches in turn and add up their counts, so the figures are those of one process.
@@ -134,11 +138,18 @@ class Session:
 
 
 def open_session(
-    data: str | Mapping[str, Any], *, input_size: InputSize | None, device: str, workers: int, splits: tuple[Split, ...]
+    data: str | Mapping[str, Any],
+    *,
+    input_size: InputSize | None,
+    device: str,
+    workers: int,
+    splits: tuple[Split, ...],
+    cache: int = 0,
 ) -> Session:
     """Open a data set: a data.yaml, its folder, the name of a built-in set, or what a run's config.yaml holds.
 
-    splits: must be there and sound; they are checked by their headers. Raises InputError naming what is wrong.
+    splits: must be there and sound; they are checked by their headers. cache: bytes for decoded samples.
+    Raises InputError naming what is wrong.
     Under torchrun all processes meet here.
     """
     with join_processes().sharing_errors():
@@ -154,6 +165,9 @@ def open_session(
                 if input_size is None:
                     height, width = next(iter(opened.values())).read(0).mask.shape
                     input_size = InputSize(height, width)
+    if cache and description.toycity is None:  # Toy City is in memory as it is
+        memory = SampleMemory(cache)
+        opened = {split: CachedSet(dataset, memory) for split, dataset in opened.items()}
     return Session(
         description=description,
         sets=opened,
@@ -197,6 +211,7 @@ def open_training_session(data: str | Mapping[str, Any], options: TrainingOption
         device=options.device,
         workers=options.workers,
         splits=("train", "validation"),
+        cache=options.cache,
     )
     if options.precision == "bfloat16" and session.device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise InputError(f"Device {session.device} computes no bfloat16. Use --precision float32 or a newer device.")

@@ -19,6 +19,7 @@ from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
 from hrnas.commands.run_directory import read_config, record_data, writing
 from hrnas.commands.session import open_training_session, sized_run_name
+from hrnas.commands.waiting import Waited
 from hrnas.costing.analytic import cost
 from hrnas.data.transforms import normalize
 from hrnas.engine.averages import Averages
@@ -122,12 +123,14 @@ def train(
         best = restore(checkpoint, state)["best"]
         recorder.resume(state.step, architecture, best)
 
-    batches = session.train_batches(
-        batch_size=options.batch_size,
-        seed=options.seed,
-        first_step=state.step,
-        num_steps=options.steps,
-        augment=options.augment,
+    batches = Waited(
+        session.train_batches(
+            batch_size=options.batch_size,
+            seed=options.seed,
+            first_step=state.step,
+            num_steps=options.steps,
+            augment=options.augment,
+        )
     )
     price = cost(architecture, input_size)
     progress = LoopProgress(verb="train", steps=options.steps, first_step=state.step, metric=task.metric)
@@ -142,7 +145,7 @@ def train(
             state.seconds = time.monotonic() - started
             progress.update(state.step, loss=loss, price=price)
             if state.step % options.log_every == 0 or state.step == options.steps:
-                recorder.train_line(state, loss=loss, rate=rate, price=price)
+                recorder.train_line(state, loss=loss, rate=rate, price=price, data_seconds=batches.take_seconds())
             if state.step in options.evaluation_steps:
                 progress.score(state.step, recorder.validate(state, has_final_shape=True))
                 state.seconds = time.monotonic() - started

@@ -19,6 +19,7 @@ class TrainPoint:
 
     planned_macs, planned_params: where the plan wants the cost to be; None where it is not budgeted, or final.
     gain: what the control multiplies the penalty's weight by while the cost lags behind the plan.
+    seconds: of the loop so far; data_seconds: waited for data since the last logged step.
     """
 
     step: int
@@ -33,11 +34,15 @@ class TrainPoint:
     planned_params: int | None = None
     params: int | None = None
     units: int | None = None
+    data_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationPoint:
-    """One evaluation during the run."""
+    """One evaluation during the run.
+
+    seconds: of the loop before it; evaluation_seconds: it took itself, recalibration included. None in older runs.
+    """
 
     step: int
     split: str
@@ -45,6 +50,7 @@ class EvaluationPoint:
     pixel_accuracy: float
     macs: int
     seconds: float
+    evaluation_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +207,23 @@ class RunRecord:
         return max(seconds, default=None)
 
     @property
+    def loop_seconds(self) -> float | None:
+        """Seconds of the run's own loop as far as it is recorded, without what it finishes of several budgets."""
+        seconds = [point.seconds for point in self.train]
+        seconds += [point.seconds + (point.evaluation_seconds or 0.0) for point in self.evaluations]
+        return max(seconds, default=None)
+
+    @property
+    def evaluation_seconds(self) -> float | None:
+        """Seconds the loop spent on its evaluations; None where an older run did not record them."""
+        return _sum([point.evaluation_seconds for point in self.evaluations])
+
+    @property
+    def data_seconds(self) -> float | None:
+        """Seconds the loop waited for data; None where an older run did not record them."""
+        return _sum([point.data_seconds for point in self.train])
+
+    @property
     def supernet_cost(self) -> Cost | None:
         """Cost of the supernet at the input size: as the run wrote it, else from the architecture."""
         if self.result is not None and self.result.supernet is not None:
@@ -232,3 +255,9 @@ class RunRecord:
     def target(self) -> Target | None:
         """What the run's own network must not exceed, the smallest of several; None where there is none."""
         return self.targets[-1] if self.targets else None
+
+
+def _sum(parts: list[float | None]) -> float | None:
+    """Return the sum; None where there is nothing to add, or a part is not known."""
+    known = [part for part in parts if part is not None]
+    return sum(known) if known and len(known) == len(parts) else None

@@ -164,6 +164,10 @@ def _is_size(value: object) -> bool:
 
 def _environment(record: RunRecord) -> list[tuple[str, str]]:
     rows = [("time", format_duration(record.seconds)), ("steps", f"{record.last_step:,} of {record.steps:,}")]
+    for name, seconds in (("validations", record.evaluation_seconds), ("waiting for data", record.data_seconds)):
+        if seconds is not None and record.loop_seconds:
+            share = format_percent(seconds / record.loop_seconds)
+            rows.append((name, f"{format_duration(seconds)}, {share} of the loop"))
     return rows + [(key, value) for key, value in record.environment.items() if key != "command"]
 
 

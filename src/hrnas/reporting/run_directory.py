@@ -132,6 +132,7 @@ def _metrics(folder: Path) -> tuple[tuple[TrainPoint, ...], tuple[EvaluationPoin
                 pixel_accuracy=fields.number("pixel_accuracy"),
                 macs=fields.integer("macs"),
                 seconds=fields.number("seconds"),
+                evaluation_seconds=_optional(fields, "evaluation_seconds", fields.number),
             )
             evaluations[point.split, step] = point
         elif kind == "train":
@@ -152,6 +153,7 @@ def _metrics(folder: Path) -> tuple[tuple[TrainPoint, ...], tuple[EvaluationPoin
                 planned_params=_optional(fields, "planned_params", fields.integer),
                 params=_optional(fields, "params", fields.integer),
                 units=_optional(fields, "units", fields.integer),
+                data_seconds=_optional(fields, "data_seconds", fields.number),
             )
     return (
         tuple(train.values()),

@@ -1,0 +1,121 @@
+"""Decoded samples kept in memory that all processes of a run share, up to a limit.
+
+The memory is mapped before the processes that read are forked: what one of them has decoded the others find there, and
+so does every validation after the first. Training draws samples in random order, epoch after epoch, so no choice of
+which to keep is hit more often than another: those that came first stay. What does not fit is decoded each time.
+
+H height, W width of an image as read.
+"""
+
+import mmap
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+
+from hrnas.data.opening import SegmentationSet
+from hrnas.data.pictures import RGB
+from hrnas.structures import Sample
+
+_FIELDS: Final = 4
+"""Of a sample's entry in the table: where it ends (0: it is not kept), H, W, length of its name."""
+_PATIENCE: Final = 1.0
+"""Seconds to wait for the others; a process that was killed with the lock must not stop them for good."""
+
+
+class SampleMemory:
+    """Memory for the samples of one or more sets. limit: bytes, at least 1; it takes room as it fills."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.content = np.frombuffer(mmap.mmap(-1, limit), np.uint8)
+        self._used = np.frombuffer(mmap.mmap(-1, 8), np.int64)
+        self._lock = multiprocessing.Lock()
+
+    @property
+    def used(self) -> int:
+        """Bytes in use, of all processes together."""
+        return int(self._used[0])
+
+    @contextmanager
+    def locked(self) -> Iterator[bool]:
+        """Give whether the memory is this process's alone for now."""
+        is_ours = self._lock.acquire(timeout=_PATIENCE)
+        try:
+            yield is_ours
+        finally:
+            if is_ours:
+                self._lock.release()
+
+    def put(self, parts: list[bytes]) -> int:
+        """Append the parts and return where they end; 0 where they do not fit. Only for the process that has the lock.
+
+        What is half put, by a process that was killed, is overwritten by the next.
+        """
+        start, length = self.used, sum(map(len, parts))
+        if start + length > self.limit:
+            return 0
+        self.content[start : start + length] = np.frombuffer(b"".join(parts), np.uint8)
+        self._used[0] = start + length
+        return start + length
+
+
+class CachedSet:
+    """A set that decodes a sample once while the memory lasts. Its samples are those of the set itself; read-only."""
+
+    def __init__(self, dataset: SegmentationSet, memory: SampleMemory) -> None:
+        self._dataset, self._memory = dataset, memory
+        self._table = np.frombuffer(mmap.mmap(-1, 8 * _FIELDS * len(dataset)), np.int64).reshape(-1, _FIELDS)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process that was not forked from this one has no share in the memory: it gets the set itself."""
+        return _itself, (self._dataset,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One per class."""
+        return self._dataset.names
+
+    @property
+    def colors(self) -> tuple[RGB, ...]:
+        """One per class."""
+        return self._dataset.colors
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self._dataset.num_classes
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def read(self, index: int) -> Sample:
+        """Return sample `index`, from memory if it is there: image uint8 (H, W, 3) and mask uint8 (H, W)."""
+        with self._memory.locked() as is_ours:
+            end, height, width, name = self._table[index].tolist() if is_ours else [0] * _FIELDS
+        if end:
+            area = height * width
+            kept = self._memory.content[end - name - 4 * area : end]
+            kept.flags.writeable = False
+            return Sample(
+                image=kept[: 3 * area].reshape(height, width, 3),
+                mask=kept[3 * area : 4 * area].reshape(height, width),
+                name=kept[4 * area :].tobytes().decode(),
+            )
+        sample = self._dataset.read(index)
+        self._keep(index, sample)
+        return sample
+
+    def _keep(self, index: int, sample: Sample) -> None:
+        name = sample.name.encode()
+        parts = [sample.image.tobytes(), sample.mask.tobytes(), name]
+        with self._memory.locked() as is_ours:
+            # Another process may have been faster.
+            if is_ours and not self._table[index, 0] and (end := self._memory.put(parts)):
+                self._table[index] = (end, *sample.mask.shape, len(name))
+
+
+def _itself(dataset: SegmentationSet) -> SegmentationSet:
+    return dataset
