@@ -37,7 +37,7 @@ from hrnas.searching.units import factors, unit_groups
 DEVICE_ALIGN: Final = {"cpu": 8, "cuda": 8}
 """What `align: auto` means: measured for the CPU (benchmarks/2026-11-24-align-latency.md), by convention for CUDA."""
 
-PROBE_IMAGES: Final = 1
+PROBE_IMAGES: Final = 2
 """Images on which the change of output by each cut is measured: with four, that was most of what a cut cost."""
 
 
@@ -131,7 +131,11 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         options=options.shrink,
         averages=state.averages.tensors,
         align=align,
-        probe=next(session.calibration_images(batch_size=PROBE_IMAGES, num_batches=1, seed=options.seed)),
+        probe=next(
+            session.calibration_images(
+                batch_size=min(PROBE_IMAGES, options.batch_size), num_batches=1, seed=options.seed
+            )
+        ),
         agree=processes.agree,
     )
     recorder = Recorder(run=run, session=session, options=options)
