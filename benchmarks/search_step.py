@@ -76,6 +76,7 @@ def measure_times(variants: Mapping[str, Variant], device: str, rounds: int) -> 
             variants[name].step()
     times: Times = {name: [] for name in names}
     for turn in range(rounds):
+        print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             times[name].append(seconds(variants[name].step, device))
     return times
@@ -212,6 +213,17 @@ def passed_networks(run: Path, shares: Sequence[float]) -> list[Architecture]:
     return [from_data(line.mapping("architecture").values, line.source) for line in found]
 
 
+def write_record(out: Path | None, record: dict[str, Any]) -> None:
+    """Write what has been measured so far; nothing without a file to write to."""
+    if out:
+        out.write_text(json.dumps({"machine": where(), **record}, indent=1) + "\n", encoding="utf-8")
+
+
+def where() -> str:
+    """Return date, hardware, versions and whose settings in a line."""
+    return machine({"settings": "torch's" if WITHOUT in sys.argv else "hrnas's"})
+
+
 def compare(arguments: argparse.Namespace, values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Measure the variants on a supernet; return the figures and the tables of them."""
     setting, device = named_setting(values), arguments.device
@@ -223,6 +235,7 @@ def compare(arguments: argparse.Namespace, values: dict[str, Any]) -> tuple[dict
         record["output_difference"] = output_difference(built, setting)
         record["seconds"] = times = measure_times(built, device, arguments.rounds)
         del built
+        write_record(arguments.out, record)
         reference = REFERENCE if REFERENCE in times else arguments.variants[0]
         headers += [f"time / {reference}'s", f"times as fast as {reference}"]
         headers += [] if device == "cpu" else ["seconds"]
@@ -232,6 +245,7 @@ def compare(arguments: argparse.Namespace, values: dict[str, Any]) -> tuple[dict
             row += [] if device == "cpu" else [f"{statistics.median(times[name]):.4f}"]
     if "memory" in arguments.measure:
         record["memory"] = {name: _in_process("memory", name, values) for name in arguments.variants}
+        write_record(arguments.out, record)
         first = record["memory"].get(REFERENCE, record["memory"][arguments.variants[0]])
         headers += ["working memory, MiB", "of a's", "with weights, MiB", "of a's"]
         for name, row in rows.items():
@@ -316,6 +330,7 @@ def _in_process(kind: str, name: str, values: dict[str, Any]) -> dict[str, int]:
     """Measure memory or launches of a variant in a process of its own, with the same settings."""
     words = [sys.executable, __file__, "--inner", json.dumps([kind, name, values])]
     words += [WITHOUT] if WITHOUT in sys.argv else []
+    print(f"{kind} of {name}", file=sys.stderr, flush=True)
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -359,10 +374,8 @@ def main() -> None:
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
     record, tables = (compare_networks if arguments.networks else compare)(arguments, values)
-    where = machine({"settings": "torch's" if WITHOUT in sys.argv else "hrnas's"})
-    if arguments.out:
-        arguments.out.write_text(json.dumps({"machine": where, **record}, indent=1) + "\n", encoding="utf-8")
-    print("\n\n".join([where, ", ".join(f"{name} {value}" for name, value in record["setting"].items()), *tables]))
+    write_record(arguments.out, record)
+    print("\n\n".join([where(), ", ".join(f"{name} {value}" for name, value in record["setting"].items()), *tables]))
 
 
 if __name__ == "__main__":
