@@ -8,11 +8,12 @@ Variants (benchmarks/step_variants.py): a0 textbook blocks and plain bookkeeping
 bookkeeping, b ours. A step is forward pass, loss, penalty, backward pass, optimizer, averages.
 
 Time: the variants take turns in one process, nobody always first, and a ratio is taken within a round: median and
-quartiles over the rounds. Memory: each variant in a process of its own; on a CPU by how far the peak of its resident
-memory rises, in four steps, above what it held once the variant was built (weights, averages) and above what it held
-before; on CUDA torch's own figures. Launches: on a CPU the calls of operators below autograd, in a step after the
-first, without those that only make a view or take memory (a foreach or fused call is one), plus the calls of our own
-compiled kernels; on CUDA kernel launches, as the profiler sees them.
+quartiles over the rounds; on a CPU the same of the processors' time, which other jobs on the machine disturb less.
+Memory: each variant in a process of its own; on a CPU by how far the peak of its resident memory rises, in four steps,
+above what it held once the variant was built (weights, averages) and above what it held before; on CUDA torch's own
+figures. Launches: on a CPU the calls of operators below autograd, in a step after the first, without those that only
+make a view or take memory (a foreach or fused call is one), plus the calls of our own compiled kernels; on CUDA kernel
+launches, as the profiler sees them.
 
 --networks: the networks that a search passed through, nearest to the given shares of its supernet's MACs, all in one
 process and turn by turn; writes a picture beside the figures.
@@ -51,35 +52,40 @@ from step_picture import draw_steps  # noqa: E402
 from step_variants import VARIANTS, Setting, Variant, named_setting  # noqa: E402
 
 REFERENCE: Final = "a"
-ALLOCATIONS: Final = ("empty", "new_empty", "empty_like", "empty_strided", "_local_scalar_dense", "resize_", "set_")
-"""Operators that take memory or read a number, and compute nothing."""
+IDLE: Final = (
+    "empty", "new_empty", "empty_like", "empty_strided", "resize_", "set_",
+    "_local_scalar_dense", "_record_function_enter_new", "_record_function_exit",
+)  # fmt: skip
+"""Operators that take memory, read a number or mark the profile, and compute nothing."""
 CUDA_LAUNCHES: Final = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx")
 Times = dict[str, list[float]]
 
 
-def seconds(call: Callable[[], object], device: str) -> float:
-    """Return how long a call takes."""
+def seconds(call: Callable[[], object], device: str) -> tuple[float, float]:
+    """Return how long a call takes, and how much of the processors' time."""
     if device != "cpu":
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     call()
     if device != "cpu":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - used
 
 
-def measure_times(variants: Mapping[str, Variant], device: str, rounds: int) -> Times:
-    """Return the seconds of a step of every variant, one a round."""
+def measure_times(variants: Mapping[str, Variant], device: str, rounds: int) -> tuple[Times, Times]:
+    """Return the seconds of a step of every variant, one a round, and those of the processors."""
     names = list(variants)
     for name in names:  # compiles, allocates; the penalty begins
         for _ in range(2):
             variants[name].step()
     times: Times = {name: [] for name in names}
+    used: Times = {name: [] for name in names}
     for turn in range(rounds):
         print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            times[name].append(seconds(variants[name].step, device))
-    return times
+            for figures, value in zip((times, used), seconds(variants[name].step, device), strict=True):
+                figures[name].append(value)
+    return times, used
 
 
 class _Launches(TorchDispatchMode):
@@ -94,7 +100,7 @@ class _Launches(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
-        if not func.is_view and name not in ALLOCATIONS:
+        if not func.is_view and name not in IDLE:
             self.add(name)
         return func(*args, **(kwargs or {}))
 
@@ -233,16 +239,19 @@ def compare(arguments: argparse.Namespace, values: dict[str, Any]) -> tuple[dict
     if "times" in arguments.measure:
         built = {name: VARIANTS[name](setting) for name in arguments.variants}
         record["output_difference"] = output_difference(built, setting)
-        record["seconds"] = times = measure_times(built, device, arguments.rounds)
+        times, used = measure_times(built, device, arguments.rounds)
+        record |= {"seconds": times, "processor_seconds": used}
         del built
         write_record(arguments.out, record)
         reference = REFERENCE if REFERENCE in times else arguments.variants[0]
         headers += [f"time / {reference}'s", f"times as fast as {reference}"]
-        headers += [] if device == "cpu" else ["seconds"]
+        headers.append(f"processor time / {reference}'s" if device == "cpu" else "seconds")
         for name, row in rows.items():
             low, middle, high = ratios(times, name, reference)
             row += [f"{middle:.2f} [{low:.2f}, {high:.2f}]", f"{1 / middle:.2f} [{1 / high:.2f}, {1 / low:.2f}]"]
-            row += [] if device == "cpu" else [f"{statistics.median(times[name]):.4f}"]
+            low, middle, high = ratios(used, name, reference)
+            processors = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+            row.append(processors if device == "cpu" else f"{statistics.median(times[name]):.4f}")
     if "memory" in arguments.measure:
         record["memory"] = {name: _in_process("memory", name, values) for name in arguments.variants}
         write_record(arguments.out, record)
@@ -304,16 +313,19 @@ def compare_networks(arguments: argparse.Namespace, values: dict[str, Any]) -> t
     networks = passed_networks(run, arguments.shares)
     macs = [cost(network, template.input_size).macs for network in networks]
     shares = [count / macs[0] for count in macs]
-    table, measured = [], {}
+    table, measured, processors = [], {}, {}
     for name in arguments.variants:
         built = {
             str(index): VARIANTS[name](replace(template, architecture=network))
             for index, network in enumerate(networks)
         }
-        measured[name] = times = measure_times(built, arguments.device, arguments.rounds)
+        times, used = measure_times(built, arguments.device, arguments.rounds)
+        measured[name], processors[name] = times, used
         for index, (count, share) in enumerate(zip(macs, shares, strict=True)):
             low, middle, high = ratios(times, str(index), "0")
-            table.append([name, f"{count:,}", f"{share:.1%}", f"{middle:.3f} [{low:.3f}, {high:.3f}]"])
+            words = [name, f"{count:,}", f"{share:.1%}", f"{middle:.3f} [{low:.3f}, {high:.3f}]"]
+            low, middle, high = ratios(used, str(index), "0")
+            table.append([*words, f"{middle:.3f} [{low:.3f}, {high:.3f}]"])
     points = {
         name: [(share, *ratios(times, str(index), "0")) for index, share in enumerate(shares)]
         for name, times in measured.items()
@@ -322,8 +334,10 @@ def compare_networks(arguments: argparse.Namespace, values: dict[str, Any]) -> t
         arguments.out.with_suffix(".svg").write_text(draw_steps(points) + "\n", encoding="utf-8")
     record = {
         "setting": values | {"input_size": list(size), "space": networks[0].name}, "macs": macs, "seconds": measured,
+        "processor_seconds": processors,
     }  # fmt: skip
-    return record, [markdown_table(["variant", "MACs", "of the supernet's", "time / the supernet's"], table)]
+    headers = ["variant", "MACs", "of the supernet's", "time / the supernet's", "processor time / the supernet's"]
+    return record, [markdown_table(headers, table)]
 
 
 def _in_process(kind: str, name: str, values: dict[str, Any]) -> dict[str, int]:
