@@ -1,16 +1,17 @@
-"""The fused search block against the textbook block of docs/method.md, written here from that page alone."""
+"""The fused search block against the textbook block, written from the method page alone (benchmarks/textbook.py)."""
 
 import math
-from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from hrnas.arch.architecture import Architecture, Block
 from hrnas.arch.presets import search_space
 from hrnas.nn.search_block import SearchBlock
+from textbook import TextbookBlock, block_matches, load_weights
 
 MOMENTUM, EPS = 0.07, 1e-3
 SETTINGS = Architecture(
@@ -18,66 +19,11 @@ SETTINGS = Architecture(
 )
 
 
-class TextbookBlock(nn.Module):
-    """Skip + BN(sum over kernels of project(ReLU(BN(depthwise(ReLU(BN(expand(x)))))))), every layer on its own."""
-
-    def __init__(self, block: Block) -> None:
-        super().__init__()
-        c_in, c_out, stride = block.in_channels, block.out_channels, block.stride
-        self.expand, self.expand_norm = nn.ModuleList(), nn.ModuleList()
-        self.depthwise, self.depthwise_norm = nn.ModuleList(), nn.ModuleList()
-        self.project = nn.ModuleList()
-        for size, hidden in block.kernels:
-            self.expand.append(nn.Conv2d(c_in, hidden, 1, bias=False))
-            self.expand_norm.append(nn.BatchNorm2d(hidden, momentum=MOMENTUM, eps=EPS))
-            padding = (size - 1) // 2
-            self.depthwise.append(nn.Conv2d(hidden, hidden, size, stride, padding, groups=hidden, bias=False))
-            self.depthwise_norm.append(nn.BatchNorm2d(hidden, momentum=MOMENTUM, eps=EPS))
-            self.project.append(nn.Conv2d(hidden, c_out, 1, bias=False))
-        self.shared_norm = nn.BatchNorm2d(c_out, momentum=MOMENTUM, eps=EPS)
-        self.changes = stride == 2 or c_in != c_out
-        if self.changes:
-            self.skip = nn.Conv2d(c_in, c_out, 1, stride, groups=math.gcd(c_in, c_out), bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        summed = torch.zeros(())
-        for expand, expand_norm, depthwise, depthwise_norm, project in zip(
-            self.expand, self.expand_norm, self.depthwise, self.depthwise_norm, self.project, strict=True
-        ):
-            summed = summed + project(torch.relu(depthwise_norm(depthwise(torch.relu(expand_norm(expand(x)))))))
-        return self.shared_norm(summed) + (self.skip(x) if self.changes else x)
-
-
-Pair = tuple[str, Tensor, Tensor, tuple[slice, ...]]
-
-
-def pairs(textbook: TextbookBlock, fused: SearchBlock) -> Iterator[Pair]:
-    """Yield name, tensor of the textbook block, tensor of the fused block, and which part of the latter it is."""
-
-    def norm(name: str, plain: nn.Module, ours: nn.Module, part: slice) -> Iterator[Pair]:
-        for field in ("weight", "bias", "running_mean", "running_var"):
-            yield f"{name}.{field}", getattr(plain, field), getattr(ours, field), (part,)
-
-    everything, start = slice(None), 0
-    for index, (size, hidden) in enumerate(fused.block.kernels):
-        part = slice(start, start + hidden)
-        start += hidden
-        yield f"expand {size}", textbook.expand[index].weight, fused.expand.weight, (part,)
-        yield from norm(f"expand_norm {size}", textbook.expand_norm[index], fused.expand_norm, part)
-        depthwise = fused.depthwise.convs[str(size)].weight
-        yield f"depthwise {size}", textbook.depthwise[index].weight, depthwise, (everything,)
-        yield from norm(f"depthwise_norm {size}", textbook.depthwise_norm[index], fused.depthwise_norm, part)
-        yield f"project {size}", textbook.project[index].weight, fused.project.weight, (everything, part)
-    yield from norm("shared_norm", textbook.shared_norm, fused.project_norm, everything)
-    if textbook.changes:
-        yield "skip", textbook.skip.weight, fused.skip.weight, (everything,)
-
-
-def assert_same(found: Tensor, expected: Tensor, what: str) -> None:
+def assert_same(found: Tensor, expected: Tensor, what: str, tolerance: float = 1e-10) -> None:
     assert found.shape == expected.shape, what
     scale = expected.abs().max().item()
     assert scale > 0, f"{what} is all zero, so that nothing is compared"
-    assert (found - expected).abs().max().item() <= 1e-10 * scale, what
+    assert (found - expected).abs().max().item() <= tolerance * scale, what
 
 
 BLOCKS = [
@@ -86,44 +32,51 @@ BLOCKS = [
     Block(in_channels=6, out_channels=6, stride=2, kernels=((3, 5), (5, 3), (7, 4))),
     Block(in_channels=6, out_channels=8, stride=2, kernels=((3, 2), (7, 1))),
     Block(in_channels=5, out_channels=7, kernels=((5, 6),)),
+    Block(in_channels=6, out_channels=6, kernels=((3, 5), (7, 4)), tokens=3),
+    Block(in_channels=6, out_channels=4, stride=2, shift=True, tokens=2),
 ]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: f"{b.in_channels}to{b.out_channels}s{b.stride}k{b.kernels}")
-def test_fused_equals_textbook(block: Block) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=["64", "32"])
+@pytest.mark.parametrize(
+    "block", BLOCKS, ids=lambda b: f"{b.in_channels}to{b.out_channels}s{b.stride}k{b.kernels}t{b.tokens}"
+)
+def test_fused_equals_textbook(block: Block, dtype: torch.dtype, tolerance: float) -> None:
     torch.manual_seed(0)
-    textbook, fused = TextbookBlock(block).double(), SearchBlock(block, SETTINGS).double()
-    with torch.no_grad():
-        for name, plain, ours, part in pairs(textbook, fused):
-            if "norm" in name:
-                plain.uniform_(0.5, 1.5)
-                if name.endswith("bias"):
-                    plain.sub_(1)
-            ours[part] = plain
+    settings = replace(SETTINGS, dropout=0.0)
+    textbook, fused = TextbookBlock(block, settings).to(dtype), SearchBlock(block, settings).to(dtype)
+    for name, tensor in fused.state_dict().items():
+        if "norm" in name and tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)
+            if name.endswith("bias"):
+                tensor.sub_(1)
+    load_weights(textbook, fused, block_matches(block))
 
     for step in range(3):  # training: outputs, gradients, running statistics
-        x = torch.randn(4, block.in_channels, 9, 11, dtype=torch.float64)
+        x = torch.randn(4, block.in_channels, 9, 11, dtype=dtype)
         x_plain, x_ours = x.clone().requires_grad_(), x.clone().requires_grad_()
         out_plain, out_ours = textbook(x_plain), fused(x_ours)
-        assert_same(out_ours, out_plain, f"output of step {step}")
+        assert_same(out_ours, out_plain, f"output of step {step}", tolerance)
         textbook.zero_grad()
         fused.zero_grad()
         direction = torch.randn_like(out_plain)
         (out_plain * direction).sum().backward()
         (out_ours * direction).sum().backward()
-        assert_same(x_ours.grad, x_plain.grad, "gradient of the input")
-        seen: dict[int, int] = {}
-        for name, plain, ours, part in pairs(textbook, fused):
-            assert_same(ours[part], plain, name)
-            if plain.requires_grad:
-                assert_same(ours.grad[part], plain.grad, f"gradient of {name}")
-                seen[id(ours)] = seen.get(id(ours), 0) + plain.numel()
+        assert_same(x_ours.grad, x_plain.grad, "gradient of the input", tolerance)
+        plain, ours = textbook.state_dict(keep_vars=True), fused.state_dict(keep_vars=True)
+        seen = dict.fromkeys(dict(fused.named_parameters()), 0)
+        for match in block_matches(block):
+            one, other = plain[match.textbook], ours[match.ours]
+            assert_same(other[match.part], one, match.textbook, tolerance)
+            if other.requires_grad:
+                assert_same(other.grad[match.part], one.grad, f"gradient of {match.textbook}", tolerance)
+                seen[match.ours] += one.numel()
         # Every number of every parameter has been compared.
-        assert seen == {id(parameter): parameter.numel() for parameter in fused.parameters()}
+        assert seen == {name: parameter.numel() for name, parameter in fused.named_parameters()}
 
     textbook.eval()
     fused.eval()
-    assert_same(fused(x), textbook(x), "output in evaluation mode")
+    assert_same(fused(x), textbook(x), "output in evaluation mode", tolerance)
 
 
 def test_the_transformer_is_added_to_the_skip() -> None:
