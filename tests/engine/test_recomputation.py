@@ -10,6 +10,7 @@ from hrnas.engine.averages import Averages
 from hrnas.engine.optimization import OptimizerOptions, make_optimizer
 from hrnas.engine.recomputation import recompute_blocks
 from hrnas.engine.training import TrainState, train_step
+from hrnas.kernels import compiling
 from hrnas.models.network import Network
 from hrnas.nn.conv import EmptyNorm
 from hrnas.nn.recalibration import recalibrate
@@ -128,7 +129,7 @@ def test_an_error_in_the_recomputation_leaves_the_statistics() -> None:
     buffers = dict(model.named_buffers())
     before = {name: buffer.clone() for name, buffer in buffers.items()}
     model.head.block.project = None
-    with pytest.raises(TypeError):
+    with pytest.raises(AttributeError if compiling.problem() is None else TypeError):
         out.backward()
     assert all(buffer is buffers[name] for name, buffer in model.named_buffers())
     assert all(torch.equal(buffer, before[name]) for name, buffer in buffers.items())

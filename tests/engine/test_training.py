@@ -184,7 +184,7 @@ def test_a_step_in_bfloat16_is_close_to_one_in_float32(transformers: str) -> Non
             return sums(outputs, targets)
 
         inner = set()
-        model.head.block.project.register_forward_hook(lambda *call, inner=inner: inner.add(call[2].dtype))
+        model.head.output.register_forward_pre_hook(lambda *call, inner=inner: inner.add(call[1][0].dtype))
         losses[precision] = train_step(state, *synthetic(0), Given(seen), 1.0)
         gradients[precision] = torch.cat(
             [(before[name] - value.detach()).flatten() for name, value in model.named_parameters()]
