@@ -1,0 +1,225 @@
+"""Mixed depthwise, batch norm and ReLU on a GPU: the hidden path of a search block in few launches and few passes.
+
+The functions take channels-last maps (N, C, H, W) of float32 or bfloat16 and per-channel float32 vectors (C,); they add
+up in float32. kernels: (size, weight (c, 1, size, size)) of up to three slices of the channels, in order, padded by
+size // 2. Sums are partial ones in a fixed order, added by torch: the same input gives the same bits.
+
+Needs Triton, which comes with torch's builds for GPUs; TRITON_INTERPRET=1, set before the import, runs it on a CPU.
+
+Cost by reasoning, not yet measured on a GPU: forward, 2 passes over memory for the depthwise; backward, 5 reads and 2
+writes (the gradient of d is formed once, by the weights' kernel, and read by the input's). A 7x7 tap is one FMA and a
+quarter of a read, activation and mask included, so 3x3 and 5x5 wait for memory and 7x7 for arithmetic. Slices of
+multiples of 8 channels are read 16 bytes a thread, others value by value. A new mix of kernel sizes, stride, dtype or
+alignment compiles once (seconds); other widths and image sizes do not.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+from torch import Tensor
+
+from hrnas.kernels import triton_kernels
+
+Kernels = Sequence[tuple[int, Tensor]]
+
+CHANNELS = 32
+"""Channels of a program: 128 bytes of float32, a line of memory."""
+COLUMNS = 8
+"""Columns of a run: a 7x7 row reads 14 values for 56 products. Even, for stride 2."""
+RUNS = 16
+"""Runs of a tile of the depthwise and its input gradient: 32 sums a thread of 128."""
+WEIGHT_RUNS = 4
+"""Runs of a tile of the weight gradient: 49 sums a thread of 128."""
+PIXELS = 32
+"""Pixels of a tile where nothing is convolved: 8 values a thread of 128."""
+PROGRAMS = 2048
+"""Programs a launch with sums aims at, about two rounds of a large GPU; fewer, longer ones leave fewer partial sums."""
+ALIGNMENT = 8
+"""Channels read at once, 16 bytes of bfloat16, where every slice is a multiple of it."""
+
+
+def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of every channel of x, (C,) float32 each."""
+    pixels, channels = _matrix(x)
+    steps, chunks = _chunks(triton.cdiv(pixels, PIXELS), triton.cdiv(channels, CHANNELS))
+    partial = x.new_empty((chunks, 2, channels), dtype=torch.float32)
+    out = x.new_empty((2, channels), dtype=torch.float32)
+    blocks = triton.cdiv(channels, CHANNELS)
+    with torch.cuda.device_of(x):
+        triton_kernels.moments[(chunks * blocks,)](
+            x, partial, pixels, channels, steps, ALIGN=_alignment(channels), BC=CHANNELS, BP=PIXELS
+        )
+        triton_kernels.merge_moments[(blocks,)](
+            partial, out, pixels, channels, steps, chunks, BC=CHANNELS, BP=PIXELS
+        )
+    return out[0], out[1]
+
+
+def depthwise(x: Tensor, scale: Tensor, shift: Tensor, kernels: Kernels, stride: int) -> Tensor:
+    """Convolve relu(x * scale + shift), (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride))."""
+    _matrix(x)
+    sizes, widths, weights = _slots(x, kernels)
+    images, channels, height, width = x.shape
+    out_height, out_width = triton.cdiv(height, stride), triton.cdiv(width, stride)
+    out = _empty(x, (images, channels, out_height, out_width))
+    rows = images * out_height
+    run_columns, run_rows = _tile(out_width)
+    tiles = triton.cdiv(rows, run_rows) * triton.cdiv(out_width, run_columns * COLUMNS)
+    with torch.cuda.device_of(x):
+        triton_kernels.depthwise[(tiles * _num_blocks(widths),)](
+            x, scale, shift, *weights, out, *widths, rows, height, width, out_height, out_width,
+            *sizes, S=stride, ALIGN=_alignment(*widths), BC=CHANNELS, TH=run_rows, TR=run_columns, TW=COLUMNS,
+        )  # fmt: skip
+    return out
+
+
+def activate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return relu(x * scale + shift); what is not a number stays so."""
+    pixels, channels = _matrix(x)
+    out = _empty(x, x.shape)
+    with torch.cuda.device_of(x):
+        triton_kernels.activate[(triton.cdiv(pixels, PIXELS) * triton.cdiv(channels, CHANNELS),)](
+            x, scale, shift, out, pixels, channels, ALIGN=_alignment(channels), BC=CHANNELS, BP=PIXELS
+        )
+    return out
+
+
+def activate_backward(
+    x: Tensor, gradient: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, rstd: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return relu(x * scale + shift) and two sums over each channel, (C,), of its masked gradient g.
+
+    The sums are of g and of g * (x - mean) * rstd.
+    """
+    pixels, channels = _matrix(x, gradient)
+    out = _empty(x, x.shape)
+    blocks = triton.cdiv(channels, CHANNELS)
+    steps, chunks = _chunks(triton.cdiv(pixels, PIXELS), blocks)
+    partial = x.new_empty((chunks, 2, channels), dtype=torch.float32)
+    with torch.cuda.device_of(x):
+        triton_kernels.activate_backward[(chunks * blocks,)](
+            x, gradient, scale, shift, mean, rstd, out, partial, pixels, channels, steps,
+            ALIGN=_alignment(channels), BC=CHANNELS, BP=PIXELS,
+        )  # fmt: skip
+    sums = partial.sum(dim=0)
+    return out, sums[0], sums[1]
+
+
+def depthwise_backward(
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    kernels: Kernels,
+    stride: int,
+    d: Tensor,
+    gradient: Tensor,
+    d_scale: Tensor,
+    d_shift: Tensor,
+    c1: Tensor,
+    c0: Tensor,
+) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
+    """Go back from the gradient of relu(d * d_scale + d_shift), where d = depthwise(x, ...).
+
+    Returns the masked gradient g of x * scale + shift, the gradients of the weights, and the sums over each channel of
+    g and of g * (x - mean) * rstd. c1 and c0 carry what the batch norm of d adds to its gradient: c1 * d + c0.
+    """
+    _matrix(x)
+    _matrix(d, gradient)
+    sizes, widths, weights = _slots(x, kernels)
+    blocks, alignment = _num_blocks(widths), _alignment(*widths)
+    images, channels, height, width = x.shape
+    out_height, out_width = d.shape[2:]
+    assert d.shape == (images, channels, triton.cdiv(height, stride), triton.cdiv(width, stride))
+
+    gd = _empty(d, d.shape)
+    taps = sum(weight.numel() for _, weight in kernels)
+    rows = images * out_height
+    tiles = triton.cdiv(rows, WEIGHT_RUNS) * triton.cdiv(out_width, COLUMNS)
+    steps, chunks = _chunks(tiles, blocks)
+    partial = x.new_empty((chunks, taps), dtype=torch.float32)
+    with torch.cuda.device_of(x):
+        triton_kernels.depthwise_weights[(chunks * blocks,)](
+            x, scale, shift, d, gradient, d_scale, d_shift, c1, c0, gd, partial, *widths, taps,
+            rows, height, width, out_height, out_width, steps,
+            *sizes, S=stride, ALIGN=alignment, BC=CHANNELS, LANES=WEIGHT_RUNS, TW=COLUMNS,
+        )  # fmt: skip
+    flat = partial.sum(dim=0).split([weight.numel() for _, weight in kernels])
+    weight_gradients = [
+        part.view(weight.shape).to(weight.dtype) for part, (_, weight) in zip(flat, kernels, strict=True)
+    ]
+
+    g = _empty(x, x.shape)
+    rows = images * triton.cdiv(height, stride)
+    run_columns, run_rows = _tile(width)
+    tiles = stride * triton.cdiv(rows, run_rows) * triton.cdiv(width, run_columns * COLUMNS)
+    steps, chunks = _chunks(tiles, blocks)
+    partial = x.new_empty((chunks, 2, channels), dtype=torch.float32)
+    with torch.cuda.device_of(x):
+        triton_kernels.depthwise_input[(chunks * blocks,)](
+            x, scale, shift, mean, rstd, *weights, gd, g, partial, *widths,
+            rows, height, width, out_height, out_width, steps,
+            *sizes, S=stride, ALIGN=alignment, BC=CHANNELS, TH=run_rows, TR=run_columns, TW=COLUMNS,
+        )  # fmt: skip
+    sums = partial.sum(dim=0)
+    return g, weight_gradients, sums[0], sums[1]
+
+
+def norm_backward(g: Tensor, x: Tensor, scale: Tensor, c1: Tensor, c0: Tensor) -> Tensor:
+    """Return scale * g + c1 * x + c0, written over g."""
+    pixels, channels = _matrix(x, g)
+    with torch.cuda.device_of(x):
+        triton_kernels.norm_backward[(triton.cdiv(pixels, PIXELS) * triton.cdiv(channels, CHANNELS),)](
+            g, x, scale, c1, c0, pixels, channels, ALIGN=_alignment(channels), BC=CHANNELS, BP=PIXELS
+        )
+    return g
+
+
+def _matrix(*maps: Tensor) -> tuple[int, int]:
+    """Return pixels and channels of maps of one shape; they must be what the kernels read."""
+    images, channels, height, width = maps[0].shape
+    for found in maps:
+        assert found.shape == maps[0].shape, f"maps of {tuple(found.shape)} and {tuple(maps[0].shape)}"
+        assert found.dtype in (torch.float32, torch.bfloat16), f"a map of {found.dtype}"
+        assert found.is_contiguous(memory_format=torch.channels_last), "a map that is not channels-last"
+    pixels = images * height * width
+    assert 0 < pixels < 2**30
+    return pixels, channels
+
+
+def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
+    return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def _slots(x: Tensor, kernels: Kernels) -> tuple[list[int], list[int], list[Tensor]]:
+    """Return sizes, channels and weights of three slices; those not there are 1x1 and have no channels."""
+    assert 0 < len(kernels) <= 3, f"{len(kernels)} kernel sizes"
+    assert sum(len(weight) for _, weight in kernels) == x.shape[1]
+    for size, weight in kernels:
+        assert weight.shape[1:] == (1, size, size) and weight.is_contiguous()
+    missing = 3 - len(kernels)
+    sizes = [size for size, _ in kernels] + [1] * missing
+    widths = [len(weight) for _, weight in kernels] + [0] * missing
+    return sizes, widths, [weight for _, weight in kernels] + [kernels[0][1]] * missing
+
+
+def _num_blocks(widths: Sequence[int]) -> int:
+    return sum(triton.cdiv(width, CHANNELS) for width in widths)
+
+
+def _tile(width: int) -> tuple[int, int]:
+    """Return runs side by side and rows of a tile of a map of this width: 4 x 4, narrower where the map is."""
+    across = min(4, triton.next_power_of_2(triton.cdiv(width, COLUMNS)))
+    return across, RUNS // across
+
+
+def _chunks(tiles: int, blocks: int) -> tuple[int, int]:
+    """Return the tiles of a chunk, and the chunks."""
+    steps = triton.cdiv(tiles * blocks, PROGRAMS)
+    return steps, triton.cdiv(tiles, steps)
+
+
+def _alignment(*widths: int) -> int:
+    return ALIGNMENT if all(width % ALIGNMENT == 0 for width in widths) else 1
