@@ -24,19 +24,19 @@ from hrnas.kernels import triton_kernels
 Kernels = Sequence[tuple[int, Tensor]]
 
 CHANNELS = 32
-"""Channels of a program: 128 bytes of float32, a line of memory."""
-COLUMNS = 8
-"""Columns of a run: a 7x7 row reads 14 values for 56 products. Even, for stride 2."""
-RUNS = 16
-"""Runs of a tile of the depthwise and its input gradient: 32 sums a thread of 128."""
-WEIGHT_RUNS = 4
-"""Runs of a tile of the weight gradient: 49 sums a thread of 128."""
+"""Channels of a program: 128 bytes of float32, a line of memory. A warp's 32 threads have one each."""
+ROWS = 8
+"""Rows of a tile of the depthwise and of its input gradient, a warp each."""
+WEIGHT_ROWS = 4
+"""Rows of a tile of the weight gradient, a warp each."""
+KERNEL_ROWS = 4
+"""Most rows of a kernel a program has the weight gradient of: of 7x7, 28 sums a thread."""
 PIXELS = 32
 """Pixels of a tile where nothing is convolved: 8 values a thread of 128."""
-PROGRAMS = 2048
-"""Programs a launch with sums aims at, about two rounds of a large GPU; fewer, longer ones leave fewer partial sums."""
+PROGRAMS = 4096
+"""Programs a launch with sums aims at, a few rounds of a large GPU; more would leave more partial sums to add."""
 ALIGNMENT = 8
-"""Channels read at once, 16 bytes of bfloat16, where every slice is a multiple of it."""
+"""Channels read at once where nothing is convolved, 16 bytes of bfloat16, if C is a multiple of it."""
 
 
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,9 +50,7 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
         triton_kernels.moments[(chunks * blocks,)](
             x, partial, pixels, channels, steps, ALIGN=_alignment(channels), BC=CHANNELS, BP=PIXELS
         )
-        triton_kernels.merge_moments[(blocks,)](
-            partial, out, pixels, channels, steps, chunks, BC=CHANNELS, BP=PIXELS
-        )
+        triton_kernels.merge_moments[(blocks,)](partial, out, pixels, channels, steps, chunks, BC=CHANNELS, BP=PIXELS)
     return out[0], out[1]
 
 
@@ -63,13 +61,13 @@ def depthwise(x: Tensor, scale: Tensor, shift: Tensor, kernels: Kernels, stride:
     images, channels, height, width = x.shape
     out_height, out_width = triton.cdiv(height, stride), triton.cdiv(width, stride)
     out = _empty(x, (images, channels, out_height, out_width))
-    rows = images * out_height
-    run_columns, run_rows = _tile(out_width)
-    tiles = triton.cdiv(rows, run_rows) * triton.cdiv(out_width, run_columns * COLUMNS)
+    rows, columns = images * out_height, _columns(out_width)
+    tiles = triton.cdiv(rows, ROWS) * triton.cdiv(out_width, columns)
+    blocks = sum(triton.cdiv(width, CHANNELS) for width in widths)
     with torch.cuda.device_of(x):
-        triton_kernels.depthwise[(tiles * _num_blocks(widths),)](
+        triton_kernels.depthwise[(tiles * blocks,)](
             x, scale, shift, *weights, out, *widths, rows, height, width, out_height, out_width,
-            *sizes, S=stride, ALIGN=_alignment(*widths), BC=CHANNELS, TH=run_rows, TR=run_columns, TW=COLUMNS,
+            *sizes, S=stride, BC=CHANNELS, LANES=ROWS, TW=columns, num_warps=ROWS,
         )  # fmt: skip
     return out
 
@@ -129,39 +127,40 @@ def depthwise_backward(
     _matrix(x)
     _matrix(d, gradient)
     sizes, widths, weights = _slots(x, kernels)
-    blocks, alignment = _num_blocks(widths), _alignment(*widths)
+    blocks = [triton.cdiv(channels, CHANNELS) for channels in widths]
     images, channels, height, width = x.shape
     out_height, out_width = d.shape[2:]
     assert d.shape == (images, channels, triton.cdiv(height, stride), triton.cdiv(width, stride))
 
     gd = _empty(d, d.shape)
-    taps = sum(weight.numel() for _, weight in kernels)
-    rows = images * out_height
-    tiles = triton.cdiv(rows, WEIGHT_RUNS) * triton.cdiv(out_width, COLUMNS)
-    steps, chunks = _chunks(tiles, blocks)
-    partial = x.new_empty((chunks, taps), dtype=torch.float32)
+    taps = [weight.numel() for _, weight in kernels]
+    rows, columns = images * out_height, _columns(out_width)
+    tiles = triton.cdiv(rows, WEIGHT_ROWS) * triton.cdiv(out_width, columns)
+    programs = sum(count * triton.cdiv(size, KERNEL_ROWS) for count, size in zip(blocks, sizes, strict=True))
+    steps, chunks = _chunks(tiles, programs)
+    partial = x.new_empty((chunks, sum(taps)), dtype=torch.float32)
     with torch.cuda.device_of(x):
-        triton_kernels.depthwise_weights[(chunks * blocks,)](
-            x, scale, shift, d, gradient, d_scale, d_shift, c1, c0, gd, partial, *widths, taps,
+        triton_kernels.depthwise_weights[(chunks * programs,)](
+            x, scale, shift, d, gradient, d_scale, d_shift, c1, c0, gd, partial, *widths, sum(taps),
             rows, height, width, out_height, out_width, steps,
-            *sizes, S=stride, ALIGN=alignment, BC=CHANNELS, LANES=WEIGHT_RUNS, TW=COLUMNS,
+            *sizes, S=stride, KERNEL_ROWS=KERNEL_ROWS, BC=CHANNELS, LANES=WEIGHT_ROWS, TW=columns,
+            num_warps=WEIGHT_ROWS,
         )  # fmt: skip
-    flat = partial.sum(dim=0).split([weight.numel() for _, weight in kernels])
     weight_gradients = [
-        part.view(weight.shape).to(weight.dtype) for part, (_, weight) in zip(flat, kernels, strict=True)
+        part.view(weight.shape).to(weight.dtype)
+        for part, (_, weight) in zip(partial.sum(dim=0).split(taps), kernels, strict=True)
     ]
 
     g = _empty(x, x.shape)
-    rows = images * triton.cdiv(height, stride)
-    run_columns, run_rows = _tile(width)
-    tiles = stride * triton.cdiv(rows, run_rows) * triton.cdiv(width, run_columns * COLUMNS)
-    steps, chunks = _chunks(tiles, blocks)
+    rows, columns = images * triton.cdiv(height, stride), _columns(width)
+    tiles = stride * triton.cdiv(rows, ROWS) * triton.cdiv(width, columns)
+    steps, chunks = _chunks(tiles, sum(blocks))
     partial = x.new_empty((chunks, 2, channels), dtype=torch.float32)
     with torch.cuda.device_of(x):
-        triton_kernels.depthwise_input[(chunks * blocks,)](
+        triton_kernels.depthwise_input[(chunks * sum(blocks),)](
             x, scale, shift, mean, rstd, *weights, gd, g, partial, *widths,
             rows, height, width, out_height, out_width, steps,
-            *sizes, S=stride, ALIGN=alignment, BC=CHANNELS, TH=run_rows, TR=run_columns, TW=COLUMNS,
+            *sizes, S=stride, BC=CHANNELS, LANES=ROWS, TW=columns, num_warps=ROWS,
         )  # fmt: skip
     sums = partial.sum(dim=0)
     return g, weight_gradients, sums[0], sums[1]
@@ -198,21 +197,17 @@ def _slots(x: Tensor, kernels: Kernels) -> tuple[list[int], list[int], list[Tens
     assert 0 < len(kernels) <= 3, f"{len(kernels)} kernel sizes"
     assert sum(len(weight) for _, weight in kernels) == x.shape[1]
     for size, weight in kernels:
-        assert weight.shape[1:] == (1, size, size) and weight.is_contiguous()
+        assert weight.shape[1:] == (1, size, size), f"a weight {tuple(weight.shape)} of size {size}"
+        assert weight.is_contiguous()
     missing = 3 - len(kernels)
     sizes = [size for size, _ in kernels] + [1] * missing
     widths = [len(weight) for _, weight in kernels] + [0] * missing
     return sizes, widths, [weight for _, weight in kernels] + [kernels[0][1]] * missing
 
 
-def _num_blocks(widths: Sequence[int]) -> int:
-    return sum(triton.cdiv(width, CHANNELS) for width in widths)
-
-
-def _tile(width: int) -> tuple[int, int]:
-    """Return runs side by side and rows of a tile of a map of this width: 4 x 4, narrower where the map is."""
-    across = min(4, triton.next_power_of_2(triton.cdiv(width, COLUMNS)))
-    return across, RUNS // across
+def _columns(width: int) -> int:
+    """Return the columns of a run: of 16, a row of a 7x7 reads 22 values for 112 products. Even, for stride 2."""
+    return 16 if width > 8 else 8
 
 
 def _chunks(tiles: int, blocks: int) -> tuple[int, int]:
@@ -221,5 +216,5 @@ def _chunks(tiles: int, blocks: int) -> tuple[int, int]:
     return steps, triton.cdiv(tiles, steps)
 
 
-def _alignment(*widths: int) -> int:
-    return ALIGNMENT if all(width % ALIGNMENT == 0 for width in widths) else 1
+def _alignment(channels: int) -> int:
+    return ALIGNMENT if channels % ALIGNMENT == 0 else 1

@@ -1,14 +1,14 @@
 """The device code of `triton_depthwise`: Triton kernels over channels-last maps.
 
 A map (N, C, H, W) in channels_last memory is a matrix (pixels, C), pixel = (n * H + y) * W + x. Every program owns BC
-neighbouring channels of one kernel size, so that a warp reads whole lines of memory. A convolution has LANES or TH * TR
-lanes; a lane is a run of TW neighbouring columns of one row, whose sums stay in registers: a value is read and activated
+neighbouring channels of one kernel size, so that a warp reads whole lines of memory. A tile of a convolution has LANES
+rows; a lane is a run of TW neighbouring columns of its row, whose sums stay in registers: a value is read and activated
 once a kernel row, not once a tap. Rows count over all images, so nothing is lost at the foot of a map.
 
 Names: K kernel size, S stride, c channels, first and last the slice of the channels of one kernel size, (y, column) a
 pixel of the input, (oy, ox) one of the output, u a column within a run, q one of those a run reads, start where it
-begins to read. A chunk is `steps` tiles one program goes through. ALIGN divides every slice of the channels; the
-compiler needs to know it to read several channels at once.
+begins to read. A chunk is `steps` tiles one program goes through. ALIGN divides the channels; the compiler needs to
+know it to read several at once.
 """
 
 import triton
@@ -52,13 +52,23 @@ def _offsets(pixel, C, c):
 
 
 @triton.jit
-def _lanes(tile, row_tiles, TH: tl.constexpr, TR: tl.constexpr, TW: tl.constexpr):
-    """Return every lane's row and the first column of its run, (TH * TR,) each.
+def _runs(tile, rows, LANES: tl.constexpr, TW: tl.constexpr):
+    """Return of every lane of a tile its row and the first column of its run, (LANES,) each.
 
     Tiles go down first: the rows one shares with the next are then still in the cache.
     """
-    lane = tl.arange(0, TH * TR)
-    return tile % row_tiles * TH + lane // TR, (tile // row_tiles * TR + lane % TR) * TW
+    row_tiles = tl.cdiv(rows, LANES)
+    lane = tl.arange(0, LANES)
+    return tile % row_tiles * LANES + lane, tile // row_tiles * TW + lane * 0
+
+
+@triton.jit
+def _inside(reads, column, limit, q: tl.constexpr, PADDING: tl.constexpr):
+    """Return where column q of a run is in the map, given where its row is, (LANES, BC)."""
+    inside = reads & (column + q < limit)[:, None]
+    if q < PADDING:  # further on no run begins left of the map
+        inside = inside & (column + q >= 0)[:, None]
+    return inside
 
 
 @triton.jit
@@ -99,40 +109,40 @@ def _store_sums(partial, chunk, C, c, is_channel, first_sum, second_sum):
 @triton.jit
 def _convolve_slice(
     x, scale, shift, weight, out, tile, block, first, last, C, rows, H, W, OH, OW,
-    K: tl.constexpr, S: tl.constexpr, BC: tl.constexpr, TH: tl.constexpr, TR: tl.constexpr, TW: tl.constexpr,
+    K: tl.constexpr, S: tl.constexpr, BC: tl.constexpr, LANES: tl.constexpr, TW: tl.constexpr,
 ):  # fmt: skip
     c, is_channel = _channels(block, first, last, BC)
-    row, ox = _lanes(tile, tl.cdiv(rows, TH), TH, TR, TW)
+    row, ox = _runs(tile, rows, LANES, TW)
     n, oy = row // OH, row % OH
     start = ox * S - K // 2
     factor, offset = _vector(scale, c, is_channel), _vector(shift, c, is_channel)
-    sums = _zeros(TW, TH * TR, BC)
+    sums = _zeros(TW, LANES, BC)
     for ky in range(K):
         y = oy * S + ky - K // 2
-        in_row = (row < rows) & (y >= 0) & (y < H)
+        reads = ((row < rows) & (y >= 0) & (y < H))[:, None] & is_channel[None, :]
         line = x + _offsets((n * H + y) * W + start, C, c)
         w = _weight_row(weight, c - first, is_channel, ky, K)
         for q in tl.static_range((TW - 1) * S + K):
-            inside = (in_row & ((start + q) >= 0) & (start + q < W))[:, None]
-            v = _read(line, q * C, inside & is_channel[None, :])
+            inside = _inside(reads, start, W, q, K // 2)
+            v = _read(line, q * C, inside)
             a = tl.where(inside, _relu(v * factor + offset), 0.0)  # the padding is of what is activated
             for u in tl.static_range(TW):
                 if q - u * S >= 0:
                     if q - u * S < K:
                         sums = _add(sums, u, a * w[q - u * S])
+    in_map = (row < rows)[:, None] & is_channel[None, :]
+    line = out + _offsets(row * OW + ox, C, c)
     for u in tl.static_range(TW):
-        mask = ((row < rows) & (ox + u < OW))[:, None] & is_channel[None, :]
-        _write(out, _offsets(row * OW + ox + u, C, c), sums[u], mask)
+        _write(line, u * C, sums[u], in_map & (ox + u < OW)[:, None])
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def depthwise(
     x, scale, shift, w0, w1, w2, out, width0, width1, width2, rows, H, W, OH, OW,
     K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr, S: tl.constexpr,
-    ALIGN: tl.constexpr, BC: tl.constexpr, TH: tl.constexpr, TR: tl.constexpr, TW: tl.constexpr,
+    BC: tl.constexpr, LANES: tl.constexpr, TW: tl.constexpr,
 ):  # fmt: skip
     """Write the mixed depthwise of relu(x * scale + shift); a program has one tile of one block of channels."""
-    width0, width1, width2 = width0 // ALIGN * ALIGN, width1 // ALIGN * ALIGN, width2 // ALIGN * ALIGN
     blocks = _num_blocks(width0, width1, width2, BC)
     tile, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     C = width0 + width1 + width2
@@ -143,7 +153,7 @@ def depthwise(
         if (block >= 0) & (first + block * BC < last):
             _convolve_slice(
                 x, scale, shift, weights[slot], out, tile, block, first, last, C, rows, H, W, OH, OW,
-                (K0, K1, K2)[slot], S, BC, TH, TR, TW,
+                (K0, K1, K2)[slot], S, BC, LANES, TW,
             )  # fmt: skip
         block -= tl.cdiv(widths[slot], BC)
         first = last
@@ -153,52 +163,62 @@ def depthwise(
 def _weights_slice(
     x, scale, shift, d, gradient, d_scale, d_shift, c1, c0, gd, place, chunk, block, first, last,
     C, rows, H, W, OH, OW, steps,
-    K: tl.constexpr, S: tl.constexpr, BC: tl.constexpr, LANES: tl.constexpr, TW: tl.constexpr,
+    K: tl.constexpr, PARTS: tl.constexpr, S: tl.constexpr, BC: tl.constexpr, LANES: tl.constexpr, TW: tl.constexpr,
 ):  # fmt: skip
-    c, is_channel = _channels(block, first, last, BC)
+    KERNEL_ROWS: tl.constexpr = (K + PARTS - 1) // PARTS
+    first_ky = block % PARTS * KERNEL_ROWS
+    c, is_channel = _channels(block // PARTS, first, last, BC)
     factor, offset = _vector(scale, c, is_channel), _vector(shift, c, is_channel)
     d_factor, d_offset = _vector(d_scale, c, is_channel), _vector(d_shift, c, is_channel)
     slope, constant = _vector(c1, c, is_channel), _vector(c0, c, is_channel)
-    sums = _zeros(K * K, LANES, BC)
+    sums = _zeros(KERNEL_ROWS * K, LANES, BC)
+    lane_zero = tl.zeros((LANES,), tl.int32)  # the interpreter cannot combine masks with a scalar's comparison
     for step in range(steps):
-        row, ox = _lanes(chunk * steps + step, tl.cdiv(rows, LANES), LANES, 1, TW)
+        row, ox = _runs(chunk * steps + step, rows, LANES, TW)
         n, oy = row // OH, row % OH
-        start = ox * S - K // 2
+        in_map = (row < rows)[:, None] & is_channel[None, :]
+        line = _offsets(row * OW + ox, C, c)
         run = ()
         for u in tl.static_range(TW):
-            mask = ((row < rows) & (ox + u < OW))[:, None] & is_channel[None, :]
-            offsets = _offsets(row * OW + ox + u, C, c)
-            v = _read(d, offsets, mask)
-            masked = tl.where(v * d_factor + d_offset <= 0, 0.0, _read(gradient, offsets, mask))
+            mask = in_map & (ox + u < OW)[:, None]
+            v = _read(d + line, u * C, mask)
+            masked = tl.where(v * d_factor + d_offset <= 0, 0.0, _read(gradient + line, u * C, mask))
             value = tl.where(mask, masked * d_factor + v * slope + constant, 0.0)
-            _write(gd, offsets, value, mask)
+            _write(gd + line, u * C, value, mask & (first_ky + lane_zero == 0)[:, None])
             run = run + (value,)
-        for ky in tl.static_range(K):
+        start = ox * S - K // 2
+        for part_ky in tl.static_range(KERNEL_ROWS):
+            ky = first_ky + part_ky + lane_zero
             y = oy * S + ky - K // 2
-            in_row = (row < rows) & (y >= 0) & (y < H)
+            reads = in_map & ((ky < K) & (y >= 0) & (y < H))[:, None]
             line = x + _offsets((n * H + y) * W + start, C, c)
             for q in tl.static_range((TW - 1) * S + K):
-                inside = (in_row & ((start + q) >= 0) & (start + q < W))[:, None]
-                v = _read(line, q * C, inside & is_channel[None, :])
-                a = tl.where(inside, _relu(v * factor + offset), 0.0)
+                inside = _inside(reads, start, W, q, K // 2)
+                a = tl.where(inside, _relu(_read(line, q * C, inside) * factor + offset), 0.0)
                 for u in tl.static_range(TW):
                     if q - u * S >= 0:
                         if q - u * S < K:
-                            sums = _add(sums, ky * K + q - u * S, a * run[u])
-    for tap in tl.static_range(K * K):
-        tl.store(place + (c - first) * (K * K) + tap, tl.sum(sums[tap], axis=0), mask=is_channel)
+                            sums = _add(sums, part_ky * K + q - u * S, a * run[u])
+    for tap in tl.static_range(KERNEL_ROWS * K):
+        place_of_tap = place + (c - first) * (K * K) + first_ky * K + tap
+        tl.store(place_of_tap, tl.sum(sums[tap], axis=0), mask=is_channel & (c * 0 + first_ky * K + tap < K * K))
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def depthwise_weights(
     x, scale, shift, d, gradient, d_scale, d_shift, c1, c0, gd, partial, width0, width1, width2, taps,
     rows, H, W, OH, OW, steps,
-    K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr, S: tl.constexpr,
-    ALIGN: tl.constexpr, BC: tl.constexpr, LANES: tl.constexpr, TW: tl.constexpr,
+    K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr, S: tl.constexpr, KERNEL_ROWS: tl.constexpr,
+    BC: tl.constexpr, LANES: tl.constexpr, TW: tl.constexpr,
 ):  # fmt: skip
-    """Write the gradient of the weights, a row of `partial` (chunks, taps) a chunk; on the way the gradient of d to gd."""
-    width0, width1, width2 = width0 // ALIGN * ALIGN, width1 // ALIGN * ALIGN, width2 // ALIGN * ALIGN
-    blocks = _num_blocks(width0, width1, width2, BC)
+    """Write the gradient of the weights, a row of `partial` (chunks, taps) a chunk; on the way that of d, to gd.
+
+    A block of channels has a program for every KERNEL_ROWS rows of its kernels, as every tap takes a register.
+    """
+    P0: tl.constexpr = (K0 + KERNEL_ROWS - 1) // KERNEL_ROWS
+    P1: tl.constexpr = (K1 + KERNEL_ROWS - 1) // KERNEL_ROWS
+    P2: tl.constexpr = (K2 + KERNEL_ROWS - 1) // KERNEL_ROWS
+    blocks = tl.cdiv(width0, BC) * P0 + tl.cdiv(width1, BC) * P1 + tl.cdiv(width2, BC) * P2
     chunk, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     C = width0 + width1 + width2
     widths = (width0, width1, width2)
@@ -206,12 +226,13 @@ def depthwise_weights(
     place = partial + chunk.to(tl.int64) * taps
     for slot in tl.static_range(3):
         last = first + widths[slot]
-        if (block >= 0) & (first + block * BC < last):
+        slot_blocks = tl.cdiv(widths[slot], BC) * (P0, P1, P2)[slot]
+        if (block >= 0) & (block < slot_blocks):
             _weights_slice(
                 x, scale, shift, d, gradient, d_scale, d_shift, c1, c0, gd, place, chunk, block, first, last,
-                C, rows, H, W, OH, OW, steps, (K0, K1, K2)[slot], S, BC, LANES, TW,
+                C, rows, H, W, OH, OW, steps, (K0, K1, K2)[slot], (P0, P1, P2)[slot], S, BC, LANES, TW,
             )  # fmt: skip
-        block -= tl.cdiv(widths[slot], BC)
+        block -= slot_blocks
         place += widths[slot] * ((K0, K1, K2)[slot] * (K0, K1, K2)[slot])
         first = last
 
@@ -220,40 +241,38 @@ def depthwise_weights(
 def _input_slice(
     x, scale, shift, mean, rstd, weight, gd, g, partial, chunk, block, first, last,
     C, rows, H, W, OH, OW, steps,
-    K: tl.constexpr, S: tl.constexpr, BC: tl.constexpr, TH: tl.constexpr, TR: tl.constexpr, TW: tl.constexpr,
+    K: tl.constexpr, S: tl.constexpr, BC: tl.constexpr, LANES: tl.constexpr, TW: tl.constexpr,
 ):  # fmt: skip
     c, is_channel = _channels(block, first, last, BC)
     factor, offset = _vector(scale, c, is_channel), _vector(shift, c, is_channel)
     centre, inverse = _vector(mean, c, is_channel), _vector(rstd, c, is_channel)
     height = tl.cdiv(H, S)
-    sum_g, sum_gx = tl.zeros((TH * TR, BC), tl.float32), tl.zeros((TH * TR, BC), tl.float32)
+    sum_g, sum_gx = tl.zeros((LANES, BC), tl.float32), tl.zeros((LANES, BC), tl.float32)
     for step in range(steps):
         # All rows of a tile leave the same remainder by S: the same rows of the kernel reach them.
         tile = chunk * steps + step
-        row, left = _lanes(tile // S, tl.cdiv(rows, TH), TH, TR, TW)
+        row, left = _runs(tile // S, rows, LANES, TW)
         n, y = row // height, row % height * S + tile % S
-        in_map = (row < rows) & (y < H)
+        in_map = ((row < rows) & (y < H))[:, None] & is_channel[None, :]
         start = left // S - K // 2 // S
-        sums = _zeros(TW, TH * TR, BC)
+        sums = _zeros(TW, LANES, BC)
         for ky in range((tile % S + K // 2) % S, K, S):
             oy = (y + K // 2 - ky) // S
-            in_row = in_map & (y + K // 2 >= ky) & (oy < OH)
+            reads = in_map & ((y + K // 2 >= ky) & (oy < OH))[:, None]
             line = gd + _offsets((n * OH + oy) * OW + start, C, c)
             w = _weight_row(weight, c - first, is_channel, ky, K)
             for q in tl.static_range((TW - 1 + K // 2) // S + K // 2 // S + 1):
-                inside = (in_row & ((start + q) >= 0) & (start + q < OW))[:, None]
-                v = _read(line, q * C, inside & is_channel[None, :])
+                v = _read(line, q * C, _inside(reads, start, OW, q, K // 2 // S))
                 for kx in tl.static_range(K):
                     if (q - K // 2 // S) * S + kx - K // 2 >= 0:
                         if (q - K // 2 // S) * S + kx - K // 2 < TW:
                             sums = _add(sums, (q - K // 2 // S) * S + kx - K // 2, v * w[kx])
+        place = _offsets((n * H + y) * W + left, C, c)
         for u in tl.static_range(TW):
-            mask = (in_map & (left + u < W))[:, None] & is_channel[None, :]
-            offsets = _offsets((n * H + y) * W + left + u, C, c)
-            v = _read(x, offsets, mask)
-            value = tl.where(v * factor + offset <= 0, 0.0, sums[u])
-            _write(g, offsets, value, mask)
-            value = tl.where(mask, value, 0.0)
+            mask = in_map & (left + u < W)[:, None]
+            v = _read(x + place, u * C, mask)
+            value = tl.where(mask, tl.where(v * factor + offset <= 0, 0.0, sums[u]), 0.0)
+            _write(g + place, u * C, value, mask)
             sum_g += value
             sum_gx += value * ((v - centre) * inverse)
     _store_sums(partial, chunk, C, c, is_channel, sum_g, sum_gx)
@@ -263,10 +282,9 @@ def _input_slice(
 def depthwise_input(
     x, scale, shift, mean, rstd, w0, w1, w2, gd, g, partial, width0, width1, width2, rows, H, W, OH, OW, steps,
     K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr, S: tl.constexpr,
-    ALIGN: tl.constexpr, BC: tl.constexpr, TH: tl.constexpr, TR: tl.constexpr, TW: tl.constexpr,
+    BC: tl.constexpr, LANES: tl.constexpr, TW: tl.constexpr,
 ):  # fmt: skip
     """Write the gradient g of x * scale + shift, and its two sums, a row of `partial` (chunks, 2, C) a chunk."""
-    width0, width1, width2 = width0 // ALIGN * ALIGN, width1 // ALIGN * ALIGN, width2 // ALIGN * ALIGN
     blocks = _num_blocks(width0, width1, width2, BC)
     chunk, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     C = width0 + width1 + width2
@@ -277,7 +295,7 @@ def depthwise_input(
         if (block >= 0) & (first + block * BC < last):
             _input_slice(
                 x, scale, shift, mean, rstd, weights[slot], gd, g, partial, chunk, block, first, last,
-                C, rows, H, W, OH, OW, steps, (K0, K1, K2)[slot], S, BC, TH, TR, TW,
+                C, rows, H, W, OH, OW, steps, (K0, K1, K2)[slot], S, BC, LANES, TW,
             )  # fmt: skip
         block -= tl.cdiv(widths[slot], BC)
         first = last
@@ -286,8 +304,9 @@ def depthwise_input(
 @triton.jit
 def _pixels(tile, pixels, C, c, is_channel, BP: tl.constexpr):
     """Return offsets and mask (BP, BC) of a tile of BP pixels."""
-    pixel = tile * BP + tl.arange(0, BP)
-    return _offsets(pixel, C, c), (pixel < pixels)[:, None] & is_channel[None, :]
+    lane = tl.arange(0, BP)
+    offsets = tile.to(tl.int64) * BP * C + (lane[:, None] * C + c[None, :])
+    return offsets, (tile * BP + lane < pixels)[:, None] & is_channel[None, :]
 
 
 @triton.jit(do_not_specialize=_SIZES)
