@@ -29,8 +29,8 @@ ROWS = 8
 """Rows of a tile of the depthwise and of its input gradient, a warp each."""
 WEIGHT_ROWS = 4
 """Rows of a tile of the weight gradient, a warp each."""
-KERNEL_ROWS = 4
-"""Most rows of a kernel a program has the weight gradient of: of 7x7, 28 sums a thread."""
+KERNEL_ROWS = 2
+"""Rows of a kernel a program has the weight gradient of: of 7x7, 14 sums a thread. More read less, compile longer."""
 PIXELS = 32
 """Pixels of a tile where nothing is convolved: 8 values a thread of 128."""
 PROGRAMS = 4096
@@ -132,7 +132,7 @@ def depthwise_backward(
     out_height, out_width = d.shape[2:]
     assert d.shape == (images, channels, triton.cdiv(height, stride), triton.cdiv(width, stride))
 
-    gd = _empty(d, d.shape)
+    gd = _norm_backward(_empty(d, d.shape), gradient, d, d_scale, d_shift, c1, c0, masked=True)
     taps = [weight.numel() for _, weight in kernels]
     rows, columns = images * out_height, _columns(out_width)
     tiles = triton.cdiv(rows, WEIGHT_ROWS) * triton.cdiv(out_width, columns)
@@ -141,7 +141,7 @@ def depthwise_backward(
     partial = x.new_empty((chunks, sum(taps)), dtype=torch.float32)
     with torch.cuda.device_of(x):
         triton_kernels.depthwise_weights[(chunks * programs,)](
-            x, scale, shift, d, gradient, d_scale, d_shift, c1, c0, gd, partial, *widths, sum(taps),
+            x, scale, shift, gd, partial, *widths, sum(taps),
             rows, height, width, out_height, out_width, steps,
             *sizes, S=stride, KERNEL_ROWS=KERNEL_ROWS, BC=CHANNELS, LANES=WEIGHT_ROWS, TW=columns,
             num_warps=WEIGHT_ROWS,
@@ -168,12 +168,20 @@ def depthwise_backward(
 
 def norm_backward(g: Tensor, x: Tensor, scale: Tensor, c1: Tensor, c0: Tensor) -> Tensor:
     """Return scale * g + c1 * x + c0, written over g."""
-    pixels, channels = _matrix(x, g)
+    return _norm_backward(g, g, x, scale, scale, c1, c0, masked=False)
+
+
+def _norm_backward(
+    out: Tensor, gradient: Tensor, x: Tensor, scale: Tensor, shift: Tensor, c1: Tensor, c0: Tensor, *, masked: bool
+) -> Tensor:
+    """Write scale * gradient + c1 * x + c0 to `out`; if masked, gradient is that of relu(x * scale + shift)."""
+    pixels, channels = _matrix(x, gradient, out)
     with torch.cuda.device_of(x):
         triton_kernels.norm_backward[(triton.cdiv(pixels, PIXELS) * triton.cdiv(channels, CHANNELS),)](
-            g, x, scale, c1, c0, pixels, channels, ALIGN=_alignment(channels), BC=CHANNELS, BP=PIXELS
-        )
-    return g
+            gradient, x, scale, shift, c1, c0, out, pixels, channels,
+            MASKED=masked, ALIGN=_alignment(channels), BC=CHANNELS, BP=PIXELS,
+        )  # fmt: skip
+    return out
 
 
 def _matrix(*maps: Tensor) -> tuple[int, int]:
@@ -193,16 +201,21 @@ def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _slots(x: Tensor, kernels: Kernels) -> tuple[list[int], list[int], list[Tensor]]:
-    """Return sizes, channels and weights of three slices; those not there are 1x1 and have no channels."""
-    assert 0 < len(kernels) <= 3, f"{len(kernels)} kernel sizes"
+    """Return sizes, channels and weights of three slices; those not in `kernels` have no channels."""
     assert sum(len(weight) for _, weight in kernels) == x.shape[1]
     for size, weight in kernels:
         assert weight.shape[1:] == (1, size, size), f"a weight {tuple(weight.shape)} of size {size}"
         assert weight.is_contiguous()
-    missing = 3 - len(kernels)
-    sizes = [size for size, _ in kernels] + [1] * missing
-    widths = [len(weight) for _, weight in kernels] + [0] * missing
-    return sizes, widths, [weight for _, weight in kernels] + [kernels[0][1]] * missing
+    found = dict(kernels)
+    assert list(found) == sorted(found), f"kernel sizes {list(found)} do not ascend"
+    if set(found) <= {3, 5, 7}:
+        sizes = [3, 5, 7]  # even where one has no channels: a block that loses a kernel size needs no other code
+    else:
+        assert len(found) <= 3, f"kernel sizes {list(found)}: at most three"
+        sizes = [*found, *[size for size in (1, 3, 5) if size not in found]][:3]
+    some = kernels[0][1]  # never read
+    weights = [found.get(size, some) for size in sizes]
+    return sizes, [len(found[size]) if size in found else 0 for size in sizes], weights
 
 
 def _columns(width: int) -> int:

@@ -127,9 +127,8 @@ def _convolve_slice(
             v = _read(line, q * C, inside)
             a = tl.where(inside, _relu(v * factor + offset), 0.0)  # the padding is of what is activated
             for u in tl.static_range(TW):
-                if q - u * S >= 0:
-                    if q - u * S < K:
-                        sums = _add(sums, u, a * w[q - u * S])
+                if q - u * S >= 0 and q - u * S < K:
+                    sums = _add(sums, u, a * w[q - u * S])
     in_map = (row < rows)[:, None] & is_channel[None, :]
     line = out + _offsets(row * OW + ox, C, c)
     for u in tl.static_range(TW):
@@ -161,57 +160,46 @@ def depthwise(
 
 @triton.jit
 def _weights_slice(
-    x, scale, shift, d, gradient, d_scale, d_shift, c1, c0, gd, place, chunk, block, first, last,
-    C, rows, H, W, OH, OW, steps,
+    x, scale, shift, gd, place, chunk, block, first, last, C, rows, H, W, OH, OW, steps,
     K: tl.constexpr, PARTS: tl.constexpr, S: tl.constexpr, BC: tl.constexpr, LANES: tl.constexpr, TW: tl.constexpr,
 ):  # fmt: skip
     KERNEL_ROWS: tl.constexpr = (K + PARTS - 1) // PARTS
     first_ky = block % PARTS * KERNEL_ROWS
     c, is_channel = _channels(block // PARTS, first, last, BC)
     factor, offset = _vector(scale, c, is_channel), _vector(shift, c, is_channel)
-    d_factor, d_offset = _vector(d_scale, c, is_channel), _vector(d_shift, c, is_channel)
-    slope, constant = _vector(c1, c, is_channel), _vector(c0, c, is_channel)
     sums = _zeros(KERNEL_ROWS * K, LANES, BC)
-    lane_zero = tl.zeros((LANES,), tl.int32)  # the interpreter cannot combine masks with a scalar's comparison
     for step in range(steps):
         row, ox = _runs(chunk * steps + step, rows, LANES, TW)
         n, oy = row // OH, row % OH
         in_map = (row < rows)[:, None] & is_channel[None, :]
-        line = _offsets(row * OW + ox, C, c)
+        line = gd + _offsets(row * OW + ox, C, c)
         run = ()
         for u in tl.static_range(TW):
-            mask = in_map & (ox + u < OW)[:, None]
-            v = _read(d + line, u * C, mask)
-            masked = tl.where(v * d_factor + d_offset <= 0, 0.0, _read(gradient + line, u * C, mask))
-            value = tl.where(mask, masked * d_factor + v * slope + constant, 0.0)
-            _write(gd + line, u * C, value, mask & (first_ky + lane_zero == 0)[:, None])
-            run = run + (value,)
+            run = run + (_read(line, u * C, in_map & (ox + u < OW)[:, None]),)
         start = ox * S - K // 2
         for part_ky in tl.static_range(KERNEL_ROWS):
-            ky = first_ky + part_ky + lane_zero
-            y = oy * S + ky - K // 2
-            reads = in_map & ((ky < K) & (y >= 0) & (y < H))[:, None]
+            y = oy * S + first_ky + part_ky - K // 2
+            # Rows beyond the kernel are read too; what they would give is not stored.
+            reads = in_map & ((y >= 0) & (y < H))[:, None]
             line = x + _offsets((n * H + y) * W + start, C, c)
             for q in tl.static_range((TW - 1) * S + K):
                 inside = _inside(reads, start, W, q, K // 2)
                 a = tl.where(inside, _relu(_read(line, q * C, inside) * factor + offset), 0.0)
                 for u in tl.static_range(TW):
-                    if q - u * S >= 0:
-                        if q - u * S < K:
-                            sums = _add(sums, part_ky * K + q - u * S, a * run[u])
+                    if q - u * S >= 0 and q - u * S < K:
+                        sums = _add(sums, part_ky * K + q - u * S, a * run[u])
     for tap in tl.static_range(KERNEL_ROWS * K):
-        place_of_tap = place + (c - first) * (K * K) + first_ky * K + tap
-        tl.store(place_of_tap, tl.sum(sums[tap], axis=0), mask=is_channel & (c * 0 + first_ky * K + tap < K * K))
+        is_tap = is_channel & (c * 0 + first_ky * K + tap < K * K)
+        tl.store(place + (c - first) * (K * K) + first_ky * K + tap, tl.sum(sums[tap], axis=0), mask=is_tap)
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def depthwise_weights(
-    x, scale, shift, d, gradient, d_scale, d_shift, c1, c0, gd, partial, width0, width1, width2, taps,
-    rows, H, W, OH, OW, steps,
+    x, scale, shift, gd, partial, width0, width1, width2, taps, rows, H, W, OH, OW, steps,
     K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr, S: tl.constexpr, KERNEL_ROWS: tl.constexpr,
     BC: tl.constexpr, LANES: tl.constexpr, TW: tl.constexpr,
 ):  # fmt: skip
-    """Write the gradient of the weights, a row of `partial` (chunks, taps) a chunk; on the way that of d, to gd.
+    """Write the gradient of the weights from gd, that of the output; a row of `partial` (chunks, taps) a chunk.
 
     A block of channels has a program for every KERNEL_ROWS rows of its kernels, as every tap takes a register.
     """
@@ -229,8 +217,8 @@ def depthwise_weights(
         slot_blocks = tl.cdiv(widths[slot], BC) * (P0, P1, P2)[slot]
         if (block >= 0) & (block < slot_blocks):
             _weights_slice(
-                x, scale, shift, d, gradient, d_scale, d_shift, c1, c0, gd, place, chunk, block, first, last,
-                C, rows, H, W, OH, OW, steps, (K0, K1, K2)[slot], (P0, P1, P2)[slot], S, BC, LANES, TW,
+                x, scale, shift, gd, place, chunk, block, first, last, C, rows, H, W, OH, OW, steps,
+                (K0, K1, K2)[slot], (P0, P1, P2)[slot], S, BC, LANES, TW,
             )  # fmt: skip
         block -= slot_blocks
         place += widths[slot] * ((K0, K1, K2)[slot] * (K0, K1, K2)[slot])
@@ -264,9 +252,8 @@ def _input_slice(
             for q in tl.static_range((TW - 1 + K // 2) // S + K // 2 // S + 1):
                 v = _read(line, q * C, _inside(reads, start, OW, q, K // 2 // S))
                 for kx in tl.static_range(K):
-                    if (q - K // 2 // S) * S + kx - K // 2 >= 0:
-                        if (q - K // 2 // S) * S + kx - K // 2 < TW:
-                            sums = _add(sums, (q - K // 2 // S) * S + kx - K // 2, v * w[kx])
+                    if (q - K // 2 // S) * S + kx - K // 2 >= 0 and (q - K // 2 // S) * S + kx - K // 2 < TW:
+                        sums = _add(sums, (q - K // 2 // S) * S + kx - K // 2, v * w[kx])
         place = _offsets((n * H + y) * W + left, C, c)
         for u in tl.static_range(TW):
             mask = in_map & (left + u < W)[:, None]
@@ -344,19 +331,26 @@ def activate_backward(
 
 
 @triton.jit(do_not_specialize=_SIZES)
-def norm_backward(g, x, scale, c1, c0, pixels, C, ALIGN: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr):
-    """Write scale * g + c1 * x + c0 over g; a program has BP pixels."""
+def norm_backward(
+    gradient, x, scale, shift, c1, c0, out, pixels, C,
+    MASKED: tl.constexpr, ALIGN: tl.constexpr, BC: tl.constexpr, BP: tl.constexpr,
+):  # fmt: skip
+    """Write scale * gradient + c1 * x + c0; if MASKED, gradient is that of relu(x * scale + shift)."""
     C = C // ALIGN * ALIGN
     tile, block = tl.program_id(0) // tl.cdiv(C, BC), tl.program_id(0) % tl.cdiv(C, BC)
     c, is_channel = _channels(block, 0, C, BC)
+    factor, offset = _vector(scale, c, is_channel), _vector(shift, c, is_channel)
     offsets, mask = _pixels(tile, pixels, C, c, is_channel, BP)
-    value = _read(g, offsets, mask) * _vector(scale, c, is_channel) + _vector(c0, c, is_channel)
-    _write(g, offsets, value + _read(x, offsets, mask) * _vector(c1, c, is_channel), mask)
+    v, g = _read(x, offsets, mask), _read(gradient, offsets, mask)
+    if MASKED:
+        g = tl.where(v * factor + offset <= 0, 0.0, g)
+    value = g * factor + v * _vector(c1, c, is_channel) + _vector(c0, c, is_channel)
+    _write(out, offsets, value, mask)
 
 
 @triton.jit
 def _store_moments(place, mean, squares, count, divisor, C, is_channel):
-    """Store one mean and sum of squares / divisor for those of all lanes, (lanes, BC), of count (lanes, 1) values each."""
+    """Store one mean and sum of squares / divisor for all lanes, (lanes, BC), of count (lanes, 1) values each."""
     whole = tl.sum(mean * count, axis=0) / tl.sum(count, axis=0)
     away = mean - whole[None, :]
     tl.store(place, whole, mask=is_channel)
