@@ -1,12 +1,19 @@
 """The Triton kernels against the plain reference in float64; without a GPU they run in Triton's interpreter."""
 
+import copy
 from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
+from hrnas.arch.architecture import Block
+from hrnas.arch.presets import search_space
+from hrnas.kernels import compiling, cpu
+from hrnas.nn.hidden import applies
+from hrnas.nn.search_block import SearchBlock
 from kernels import reference
+from searching.networks import randomize
 
 INTERPRETED = not torch.cuda.is_available()
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -200,3 +207,31 @@ def test_a_map_in_another_layout_is_refused() -> None:
     x = torch.randn(2, 3, 4, 5, device=DEVICE)
     with pytest.raises(AssertionError, match="not channels-last"):
         triton_depthwise.channel_moments(x)
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_block_by_these_kernels_is_torchs(stride: int, is_training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The autograd function around them, as a network calls it."""
+    torch.manual_seed(0)
+    settings = search_space("hr-small").supernet(None)
+    block = Block(in_channels=4, out_channels=4, stride=stride, kernels=((3, 5), (7, 3)))
+    model = SearchBlock(block, settings).to(DEVICE, memory_format=torch.channels_last).train(is_training)
+    randomize(model.cpu(), 0)
+    model.to(DEVICE)
+    plain = copy.deepcopy(model).double()
+    x = normal_map(2, 4, 5, 4)
+    direction = torch.randn(2, 4, 5 // stride + 5 % stride, 4 // stride, device=DEVICE)
+    results = []
+    for network, images, switch in ((model, x, "triton"), (plain, x.double(), "off")):
+        monkeypatch.setenv(compiling.SWITCH, switch)
+        monkeypatch.setattr(cpu, "supports", lambda x: False)
+        images = images.clone().requires_grad_()
+        assert applies(images.detach(), (network.expand_norm, network.depthwise_norm)) == (switch == "triton")
+        output = network(images)
+        output.backward(direction.to(output))
+        found = {"output": output.detach(), "x": images.grad, **dict(network.named_buffers())}
+        results.append(found | {f"{name}.grad": value.grad for name, value in network.named_parameters()})
+    for name, value in results[1].items():
+        scale = float(value.abs().max().clamp_min(1e-3))
+        assert float((results[0][name].double() - value.double()).abs().max()) <= 2e-5 * scale, name

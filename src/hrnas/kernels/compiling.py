@@ -11,13 +11,14 @@ import subprocess
 import tempfile
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from hrnas.cache import cache_folder
 
 SWITCH: Final = "HRNAS_KERNELS"
-"""Environment variable: "off" leaves the kernels out."""
+"""Environment variable: "off" leaves the kernels out; "triton" has those of GPUs run, which no GPU has measured yet."""
 _SOURCE: Final = Path(__file__).with_name("depthwise.cpp")
 _FLAGS: Final = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"),
@@ -55,6 +56,15 @@ def problem() -> str | None:
 def is_switched_off() -> bool:
     """Return whether the user wants no kernels."""
     return os.environ.get(SWITCH, "").lower() == "off"
+
+
+def has_triton(device: str) -> bool:
+    """Return whether Triton's kernels shall run on a kind of device; on a CPU in its interpreter only, for tests."""
+    return (
+        os.environ.get(SWITCH, "").lower() == "triton"
+        and (device == "cuda" or (device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"))
+        and find_spec("triton") is not None
+    )
 
 
 def _compile(file: Path) -> None:

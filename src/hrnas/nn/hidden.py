@@ -16,7 +16,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from hrnas.kernels import cpu
+from hrnas.kernels import compiling, cpu
+from hrnas.nn.hidden_maps import HiddenMaps, move_on
 
 _SLICE_BYTES: Final = 4 << 20
 """Of a slice, about; but it has 64 channels where a kernel path has so many."""
@@ -27,20 +28,22 @@ _BUNDLE_BYTES: Final = 16 << 20
 def applies(x: Tensor, norms: Sequence[nn.Module]) -> bool:
     """Return whether `hidden_paths` can take the place of torch's operators.
 
-    It works on real float32 and float64 maps on a CPU for which the kernels are compiled, with plain batch norms of one
-    mode. Autocast has its own types, and what traces a network must see torch's operators.
+    It works with plain batch norms of one mode: on a CPU on float32 and float64 maps without autocast, if its kernels
+    are compiled; on a GPU where Triton's are switched on. What traces a network must see torch's operators.
     """
     first, second = norms
     return (
         type(first) is type(second) is nn.BatchNorm2d
         and first.training == second.training
         and type(x) is Tensor
-        and x.dtype == second.weight.dtype
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
-        and cpu.supports(x)
-        and not torch.is_autocast_enabled("cpu")
+        and (_has_compiled(x, second.weight.dtype) or compiling.has_triton(x.device.type))
     )
+
+
+def _has_compiled(x: Tensor, dtype: torch.dtype) -> bool:
+    return x.dtype == dtype and cpu.supports(x) and not torch.is_autocast_enabled("cpu")
 
 
 def hidden_paths(
@@ -58,7 +61,8 @@ def hidden_paths(
     kernels: (size, convolution) of every kernel path. Returns (B, out_channels, ceil(H / s), ceil(W / s)). In training
     the running statistics of both norms move on, as torch's would.
     """
-    output: Tensor = _HiddenPaths.apply(  # type: ignore[no-untyped-call]
+    function = _HiddenPaths if _has_compiled(x, expand_norm.weight.dtype) else HiddenMaps
+    output: Tensor = function.apply(  # type: ignore[no-untyped-call]
         x,
         expand.weight,
         expand_norm.weight,
@@ -132,8 +136,8 @@ class _HiddenPaths(torch.autograd.Function):
                 mixed += after
         assert output is not None
         if is_training:
-            _move_on(expand_norm, of_first, len(pixels))
-            _move_on(depthwise_norm, of_second, len(output))
+            move_on(expand_norm, *of_first[:2], len(pixels))
+            move_on(depthwise_norm, *of_second[:2], len(output))
         if is_kept:
             norms = (first.mean, first.rstd, second.mean, second.rstd)
             scales = (expand_scale, expand_shift, depthwise_scale, depthwise_shift)
@@ -204,17 +208,6 @@ def _norm(norm: nn.BatchNorm2d, scale: Tensor, shift: Tensor, of_batch: Tensor) 
     assert norm.running_mean is not None
     assert norm.running_var is not None
     return cpu.Norm(norm.running_mean, torch.rsqrt(norm.running_var + norm.eps), scale, shift)
-
-
-def _move_on(norm: nn.BatchNorm2d, of_batch: Tensor, pixels: int) -> None:
-    """Move the running statistics of a norm, as torch does; of_batch: mean and biased variance."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
-    momentum = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    norm.running_mean.lerp_(of_batch[0], momentum)
-    norm.running_var.lerp_(of_batch[1] * (pixels / max(pixels - 1, 1)), momentum)
 
 
 def _matrix(x: Tensor) -> Tensor:
