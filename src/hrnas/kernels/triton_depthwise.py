@@ -6,11 +6,11 @@ size // 2. Sums are partial ones in a fixed order, added by torch: the same inpu
 
 Needs Triton, which comes with torch's builds for GPUs; TRITON_INTERPRET=1, set before the import, runs it on a CPU.
 
-Cost by reasoning, not yet measured on a GPU: forward, 2 passes over memory for the depthwise; backward, 5 reads and 2
-writes (the gradient of d is formed once, by the weights' kernel, and read by the input's). A 7x7 tap is one FMA and a
-quarter of a read, activation and mask included, so 3x3 and 5x5 wait for memory and 7x7 for arithmetic. Slices of
-multiples of 8 channels are read 16 bytes a thread, others value by value. A new mix of kernel sizes, stride, dtype or
-alignment compiles once (seconds); other widths and image sizes do not.
+Not yet measured on a GPU. What can be counted without one: depthwise reads a map and writes one; depthwise_backward
+reads six and writes two, as the gradient of d is formed once, for both kernels behind it. Compiled for sm_90, a value
+of the depthwise takes about 75, 150 and 240 instructions at 3x3, 5x5 and 7x7 (bfloat16; 9, 25 and 49 are products), so
+issue is likely to limit the convolutions, memory the rest. One mix of 3, 5 and 7, a stride, a dtype and runs of 8 or 16
+columns compile once, about half a minute together, kept by Triton on disk; other widths and image sizes do not.
 """
 
 from collections.abc import Sequence
