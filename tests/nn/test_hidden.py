@@ -140,3 +140,13 @@ def test_a_traced_network_has_torchs_operators() -> None:
     names = {str(node.target) for node in program.graph.nodes}
     assert sum("conv2d" in name for name in names) >= 1
     torch.testing.assert_close(program.module()(images), model(images), rtol=1e-4, atol=1e-5)
+
+
+@needs_kernels
+def test_gradients_lie_in_memory_as_their_parameters_do() -> None:
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        model = SearchBlock(BLOCKS[0], SETTINGS).to(memory_format=memory_format)
+        model(torch.randn(2, 16, 6, 6)).sum().backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None
+            assert parameter.grad.stride() == parameter.stride(), name

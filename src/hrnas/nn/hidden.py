@@ -155,8 +155,9 @@ class _HiddenPaths(torch.autograd.Function):
         to_hidden, from_hidden = expand.flatten(1), project.flatten(1)
         of_output = _matrix(gradients[0])
         of_x = None
-        of_expand, of_project = torch.empty_like(to_hidden), torch.empty_like(from_hidden)
-        of_weights = [torch.empty_like(weight, memory_format=torch.contiguous_format) for weight in weights]
+        # With the strides of the parameters: DDP and fused optimizers go through both in the order of memory.
+        of_expand, of_project, *of_weights = (torch.empty_like(weight) for weight in (expand, project, *weights))
+        of_to_hidden, of_from_hidden = of_expand.flatten(1), of_project.flatten(1)
         of_first, of_second = (pixels.new_empty((2, len(to_hidden))) for _ in range(2))  # of shifts, of scales
         for bundle in _bundles(tuple(map(len, weights)), pixels.shape[0] * pixels.element_size()):
             start, end = bundle[0].first, bundle[-1].last
@@ -167,7 +168,7 @@ class _HiddenPaths(torch.autograd.Function):
             of_active = [of_output @ from_hidden[:, part.first : part.last] for part in bundle]
             active = cpu.activate_backward(after, of_active, norm_after, sums_after)
             for part, values in zip(bundle, active, strict=True):
-                of_project[:, part.first : part.last] = of_output.t() @ values
+                of_from_hidden[:, part.first : part.last] = of_output.t() @ values
             del active
             of_before, found = cpu.depthwise_backward(
                 layer, before, norm, after, of_active, norm_after, sums_after, sums, is_training=ctx.is_training
@@ -177,12 +178,12 @@ class _HiddenPaths(torch.autograd.Function):
             for part, values, of_weight in zip(bundle, of_before, found, strict=True):
                 part.of(of_weights).copy_(of_weight)
                 weight = to_hidden[part.first : part.last]
-                torch.mm(values.t(), pixels, out=of_expand[part.first : part.last])
+                torch.mm(values.t(), pixels, out=of_to_hidden[part.first : part.last])
                 if ctx.needs_input_grad[0]:
                     of_x = values @ weight if of_x is None else of_x.addmm_(values, weight)
         of_input = None if of_x is None else _map(of_x, (*ctx.size[:3], 1))
         of_norms = of_first[1], of_first[0], of_second[1], of_second[0]
-        return of_input, of_expand.view_as(expand), *of_norms, of_project.view_as(project), *[None] * 4, *of_weights
+        return of_input, of_expand, *of_norms, of_project, *[None] * 4, *of_weights
 
 
 @lru_cache(maxsize=4096)
