@@ -94,7 +94,7 @@ def options(run: Path, *, space: str | None = "tiny", budget: str | None = "60%"
     values: dict[str, object] = {
         "run": run, "space": space, "budget": budget, "steps": STEPS, "batch-size": 4, "workers": 0, "log-every": 2,
         "evaluations": 2, "checkpoints": 4, "calibration-batches": 2,
-        "align": 1 if space else None, "finish-steps": 0.2 if space else None,
+        "align": 1 if space else None,
     }  # fmt: skip
     values |= {name.replace("_", "-"): value for name, value in more.items()}
     return [word for name, value in values.items() if value is not None for word in (f"--{name}", str(value))]

@@ -64,7 +64,7 @@ class SearchOptions(TrainingOptions):
     align: str = "auto"
     shrink: ShrinkOptions = field(default_factory=ShrinkOptions)
     finish: bool = True
-    finish_steps: float = 0.35
+    finish_steps: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
