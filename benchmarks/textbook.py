@@ -192,6 +192,7 @@ class TextbookNetwork(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
+        self.architecture = architecture
         widths = [architecture.in_channels, *(conv.out_channels for conv in architecture.stem)]
         self.stem = nn.Sequential(
             *(TextbookConv(width, conv, architecture) for width, conv in zip(widths, architecture.stem, strict=False))
