@@ -203,3 +203,10 @@ def test_without_a_compiler_torch_does_it(tmp_path: Path) -> None:
     assert support(tmp_path, HRNAS_KERNELS="off") == "False switched off by HRNAS_KERNELS"
     (tmp_path / "file").write_text("where a folder should be")
     assert support(tmp_path, HRNAS_CACHE=str(tmp_path / "file")).startswith("False ")
+
+
+def test_a_damaged_file_in_the_cache_is_made_again(tmp_path: Path) -> None:
+    assert support(tmp_path) == "True None"
+    (file,) = (tmp_path / "cache" / "kernels").iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    assert support(tmp_path) == "True None"

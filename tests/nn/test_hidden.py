@@ -150,3 +150,42 @@ def test_gradients_lie_in_memory_as_their_parameters_do() -> None:
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None
             assert parameter.grad.stride() == parameter.stride(), name
+
+
+@needs_kernels
+def test_nothing_is_kept_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = SearchBlock(BLOCKS[0], SETTINGS), torch.randn(2, 16, 6, 6)
+    seen = []
+    activate = hidden.cpu.activate
+
+    def watched(*given: object, in_place: bool) -> object:
+        seen.append(in_place)
+        return activate(*given, in_place=in_place)
+
+    monkeypatch.setattr(hidden.cpu, "activate", watched)
+    model(x)
+    with torch.no_grad():
+        model(x)
+    assert seen == [False, True]
+
+
+@needs_kernels
+def test_a_backward_pass_within_autocast_and_one_of_second_order() -> None:
+    model, x = SearchBlock(BLOCKS[0], SETTINGS), torch.randn(2, 16, 6, 6)
+    gradients = []
+    for within in (False, True):
+        model.zero_grad()
+        loss = model(x).square().sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=within):
+            loss.backward()
+        gradients.append({name: value.grad for name, value in model.named_parameters()})
+    assert_alike(gradients[1], gradients[0], 1e-5)
+    (gradient,) = torch.autograd.grad(model(x).square().sum(), model.project.weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@needs_kernels
+def test_an_empty_batch_is_torchs() -> None:
+    model = SearchBlock(BLOCKS[0], SETTINGS).eval()
+    assert model(torch.randn(0, 16, 6, 6)).shape == (0, 16, 6, 6)

@@ -46,7 +46,7 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         precision=options.precision,
         recompute=options.recompute,
         device=session.device.type,
-        kernels=compiling.problem() is None,
+        kernels=session.device.type == "cpu" and compiling.problem() is None,
     )
     memory = {name: setting.peak(network, session.input_size) for name, network in networks.items()}
     fitted = fit(supernet, session.input_size, setting, free_memory(session.device))

@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -38,17 +39,23 @@ def problem() -> str | None:
     """Return why there are no kernels, in a line; None when there are. Compiles them where that was not done yet."""
     if is_switched_off():
         return f"switched off by {SWITCH}"
-    file = _compiled_file()
     try:
+        file = _compiled_file()
         if not file.is_file():
+            if shutil.which(_compiler()) is None:
+                return f"no C++ compiler: '{_compiler()}' is not there; install g++ or set CXX"
             _compile(file)
-        ctypes.CDLL(str(file))
-    except FileNotFoundError:
-        return f"no C++ compiler: '{_compiler()}' is not there; install g++ or set CXX"
+        elif (owner := file.stat().st_uid) not in (os.getuid(), 0):
+            return f"{file} belongs to another user ({owner}); set HRNAS_CACHE to a folder of your own"
+        try:
+            ctypes.CDLL(str(file))
+        except OSError:  # damaged, by a power cut for one
+            _compile(file)
+            ctypes.CDLL(str(file))
     except subprocess.CalledProcessError as error:
         lines = str(error.stderr).strip().splitlines()
         return f"'{_compiler()}' failed: {next((line for line in lines if 'error' in line), '')[:200]}"
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, RuntimeError, UnicodeError, subprocess.TimeoutExpired) as error:
         return " ".join(str(error).split())[:200]
     return None
 
@@ -77,6 +84,7 @@ def _compile(file: Path) -> None:
             check=True,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=_SECONDS,
         )
         made.replace(file)
@@ -87,7 +95,9 @@ def _compiled_file() -> Path:
     """Return where the kernels belong: a name for this source, compiler and processor."""
     version = ""
     with suppress(OSError, subprocess.TimeoutExpired):  # compiling will say so
-        version = subprocess.run([_compiler(), "--version"], capture_output=True, text=True, timeout=30).stdout
+        version = subprocess.run(
+            [_compiler(), "--version"], capture_output=True, text=True, errors="replace", timeout=30
+        ).stdout
     parts = [_SOURCE.read_text(encoding="utf-8"), *_flags(), _compiler(), version, platform.machine(), _features()]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return cache_folder() / "kernels" / f"depthwise-{digest}.so"

@@ -160,7 +160,7 @@ def _vectors(norm: Norm) -> tuple[Tensor, ...]:
 
 
 def _pointers(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
-    assert all(tensor.is_contiguous() for tensor in tensors)
+    assert all(tensor.is_contiguous() and tensor.dtype == tensors[0].dtype for tensor in tensors)
     return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
 
 

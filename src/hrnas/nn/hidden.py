@@ -35,7 +35,10 @@ def applies(x: Tensor, norms: Sequence[nn.Module]) -> bool:
     return (
         type(first) is type(second) is nn.BatchNorm2d
         and first.training == second.training
+        and all(norm.affine and norm.track_running_stats for norm in (first, second))
         and type(x) is Tensor
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and x.numel() > 0
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and (_has_compiled(x, second.weight.dtype) or compiling.has_triton(x.device.type))
@@ -73,6 +76,7 @@ def hidden_paths(
         expand_norm,
         depthwise_norm,
         stride,
+        torch.is_grad_enabled(),  # off within the function
         tuple(size for size, _ in kernels),
         *(conv.weight for _, conv in kernels),
     )
@@ -107,10 +111,11 @@ class _HiddenPaths(torch.autograd.Function):
         expand_norm: nn.BatchNorm2d,
         depthwise_norm: nn.BatchNorm2d,
         stride: int,
+        has_gradients: bool,
         sizes: tuple[int, ...],
         *weights: Tensor,
     ) -> Tensor:
-        is_training, is_kept = expand_norm.training, any(ctx.needs_input_grad)
+        is_training, is_kept = expand_norm.training, has_gradients and any(ctx.needs_input_grad)
         size = (x.shape[0], x.shape[2], x.shape[3], stride)
         pixels = _matrix(x)
         to_hidden, from_hidden = expand.flatten(1), project.flatten(1)  # (E, C), (O, E)
@@ -145,6 +150,8 @@ class _HiddenPaths(torch.autograd.Function):
         return _map(result, size)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autocast("cpu", enabled=False)  # a backward pass within it would come in two types
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         pixels, expand, project, mean1, rstd1, mean2, rstd2, scale1, shift1, scale2, shift2, *rest = ctx.saved_tensors
         first, second = cpu.Norm(mean1, rstd1, scale1, shift1), cpu.Norm(mean2, rstd2, scale2, shift2)
@@ -181,7 +188,7 @@ class _HiddenPaths(torch.autograd.Function):
                     of_x.add(values, to_hidden[part.first : part.last])
         of_input = None if of_x is None else _map(of_x.result(), (*ctx.size[:3], 1))
         of_norms = of_first[1], of_first[0], of_second[1], of_second[0]
-        return of_input, of_expand, *of_norms, of_project, *[None] * 4, *of_weights
+        return of_input, of_expand, *of_norms, of_project, *[None] * 5, *of_weights
 
 
 class _Sum:

@@ -32,12 +32,13 @@ class HiddenMaps(torch.autograd.Function):
         expand_norm: nn.BatchNorm2d,
         depthwise_norm: nn.BatchNorm2d,
         stride: int,
+        has_gradients: bool,
         sizes: tuple[int, ...],
         *weights: Tensor,
     ) -> Tensor:
         from hrnas.kernels import triton_depthwise as gpu  # needs Triton, which only comes with builds for GPUs
 
-        kind, is_training, is_kept = x.device.type, expand_norm.training, any(ctx.needs_input_grad)
+        kind, is_training = x.device.type, expand_norm.training
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         kernels = [(size, weight.contiguous()) for size, weight in zip(sizes, weights, strict=True)]
         with torch.autocast(kind, enabled=False):
@@ -49,13 +50,14 @@ class HiddenMaps(torch.autograd.Function):
             second = _statistics(depthwise_norm, mixed, gpu.channel_moments(mixed) if is_training else None)
             active = gpu.activate(mixed, *_affine(depthwise_scale, depthwise_shift, *second))
             output = F.conv2d(active, project)
-        if is_kept:
+        if has_gradients and any(ctx.needs_input_grad):
             scales = (expand_scale, expand_shift, depthwise_scale, depthwise_shift)
             ctx.save_for_backward(x, expanded, mixed, expand, project, *scales, *first, *second, *weights)
             ctx.is_training, ctx.stride, ctx.sizes = is_training, stride, sizes
         return output
 
     @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         from hrnas.kernels import triton_depthwise as gpu
 
@@ -79,7 +81,7 @@ class HiddenMaps(torch.autograd.Function):
         of_expand = _convolution_backward(of_expanded, x, expand, of_input=False).to(scale1)
         of_x = _convolution_backward(of_expanded, x, expand, of_input=True) if ctx.needs_input_grad[0] else None
         of_norms = (of_scale1, of_shift1, of_scale2, of_shift2)
-        return of_x, of_expand, *of_norms, of_project.to(scale1), *[None] * 4, *of_weights
+        return of_x, of_expand, *of_norms, of_project.to(scale1), *[None] * 5, *of_weights
 
 
 def move_on(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, pixels: int) -> None:
