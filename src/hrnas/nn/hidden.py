@@ -138,7 +138,7 @@ class _HiddenPaths(torch.autograd.Function):
             if is_kept:
                 expanded += before
                 mixed += after
-        result = output.result()
+        result = output.result().contiguous()
         if is_training:
             move_on(expand_norm, *of_first[:2], len(pixels))
             move_on(depthwise_norm, *of_second[:2], len(result))
@@ -211,9 +211,9 @@ class _Sum:
         self._sum = torch.mm(left, right, out=self._like.new_empty((rows, pitch))[:, :width])
 
     def result(self) -> Tensor:
-        """Return the sum, row by row without gaps."""
+        """Return the sum; between its rows there may be gaps."""
         assert self._sum is not None
-        return self._sum.contiguous()
+        return self._sum
 
 
 @lru_cache(maxsize=4096)
