@@ -13,6 +13,7 @@ from typing import Final
 
 from hrnas.arch.architecture import Architecture, Block
 from hrnas.costing.analytic import NORM_PARAMS, PlacedBlock, Size, block_cost, cost, halved, place_blocks
+from hrnas.kernels.slicing import bundles
 
 _FLOAT: Final = 4
 """Bytes of a float32 number."""
@@ -181,10 +182,15 @@ def _block(
     # What the expansion, the depthwise convolutions and the projection put out, for the norm behind each; without the
     # kernels also what the first two norms put out.
     inner = (1 if terms.kernels else 2) * (hidden_in + hidden_out) + (out if block.kernels else 0)
-    # With the kernels the highest of two points: the second ReLU's output and its gradient; that gradient and the first
-    # one's. Without them, of three: the gradients around the second ReLU; then, with what came after it freed, a kernel
+    # With the kernels the highest of two points for a bundle of slices: the second ReLU's output and its gradient; that
+    # gradient and the first one's. Without them, of three: the gradients around the second ReLU; then, with what came after it freed, a kernel
     # path's copies of its slices, its gradient and its scratch; then the paths' gradients, apart and joined.
-    points = [(2 * hidden_out, 0), (hidden_out + hidden_in if terms.kernels else 2 * (hidden_in - hidden_out), 0)]
+    points = [(2 * hidden_out, 0), (2 * (hidden_in - hidden_out), 0)]
+    if terms.kernels:
+        bytes_in, bytes_out = terms.bytes(area_in), terms.bytes(area_out)
+        widths = tuple(channels for _, channels in block.kernels)
+        widest = max((bundle[-1].last - bundle[0].first for bundle in bundles(widths, bytes_in)), default=0)
+        points = [(widest * 2 * bytes_out, 0), (widest * (bytes_in + bytes_out), 0)]
     for size, channels in () if terms.kernels else block.kernels:
         copies = terms.bytes(channels * (2 * area_in + area_out))
         own = _depthwise_scratch(size, channels, area_in + area_out, terms)

@@ -9,20 +9,14 @@ B batch, C channels, E hidden channels, H height, W width, P = B * H * W pixels;
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hrnas.kernels import compiling, cpu
+from hrnas.kernels.slicing import bundles
 from hrnas.nn.hidden_maps import HiddenMaps, move_on
-
-_SLICE_BYTES: Final = 4 << 20
-"""Of a slice, about; but it has 64 channels where a kernel path has so many."""
-_BUNDLE_BYTES: Final = 16 << 20
-"""Slices up to here go through each operation together, so that there is work for many threads."""
 
 
 def applies(x: Tensor, norms: Sequence[nn.Module]) -> bool:
@@ -83,20 +77,6 @@ def hidden_paths(
     return output
 
 
-@dataclass(frozen=True)
-class _Slice:
-    """first, last: of the hidden channels; kernel: place of the kernel path, in which it begins at `offset`."""
-
-    first: int
-    last: int
-    kernel: int
-    offset: int
-
-    def of(self, weights: Sequence[Tensor]) -> Tensor:
-        """Return its depthwise weights."""
-        return weights[self.kernel][self.offset : self.offset + self.last - self.first]
-
-
 class _HiddenPaths(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -125,7 +105,7 @@ class _HiddenPaths(torch.autograd.Function):
         output = _Sum(x)
         expanded: list[Tensor] = []
         mixed: list[Tensor] = []
-        for bundle in _bundles(tuple(map(len, weights)), pixels.shape[0] * pixels.element_size()):
+        for bundle in bundles(tuple(map(len, weights)), pixels.shape[0] * pixels.element_size()):
             start, end = bundle[0].first, bundle[-1].last
             layer = cpu.Layer(*size, [(sizes[part.kernel], part.of(weights)) for part in bundle])
             before = [pixels @ to_hidden[part.first : part.last].t() for part in bundle]  # (P, c)
@@ -165,7 +145,7 @@ class _HiddenPaths(torch.autograd.Function):
         of_expand, of_project, *of_weights = (torch.empty_like(weight) for weight in (expand, project, *weights))
         of_to_hidden, of_from_hidden = of_expand.flatten(1), of_project.flatten(1)
         of_first, of_second = (pixels.new_empty((2, len(to_hidden))) for _ in range(2))  # of shifts, of scales
-        for bundle in _bundles(tuple(map(len, weights)), pixels.shape[0] * pixels.element_size()):
+        for bundle in bundles(tuple(map(len, weights)), pixels.shape[0] * pixels.element_size()):
             start, end = bundle[0].first, bundle[-1].last
             layer = cpu.Layer(*ctx.size, [(ctx.sizes[part.kernel], part.of(weights)) for part in bundle])
             before, after = ([next(parts) for _ in bundle] for parts in (expanded, mixed))
@@ -214,22 +194,6 @@ class _Sum:
         """Return the sum; between its rows there may be gaps."""
         assert self._sum is not None
         return self._sum
-
-
-@lru_cache(maxsize=4096)
-def _bundles(widths: tuple[int, ...], bytes_of_channel: int) -> tuple[tuple[_Slice, ...], ...]:
-    """Return the slices of the hidden channels, in bundles; widths: of the kernel paths."""
-    widest = max(64, _SLICE_BYTES // bytes_of_channel // 64 * 64)
-    bundles: list[list[_Slice]] = [[]]
-    first = 0
-    for kernel, width in enumerate(widths):
-        for offset in range(0, width, widest):
-            last = first + min(widest, width - offset)
-            if bundles[-1] and (last - bundles[-1][0].first) * bytes_of_channel > _BUNDLE_BYTES:
-                bundles.append([])
-            bundles[-1].append(_Slice(first, last, kernel, offset))
-            first = last
-    return tuple(map(tuple, bundles))
 
 
 def _norm(norm: nn.BatchNorm2d, scale: Tensor, shift: Tensor, of_batch: Tensor) -> cpu.Norm:

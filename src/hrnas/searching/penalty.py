@@ -40,9 +40,8 @@ def gradient_sizes(scales: list[nn.Parameter], optimizer: Optimizer) -> Tensor:
             corrections.append(scale.new_ones((), dtype=torch.float64))
             continue
         beta = betas[id(scale)]
-        if (
-            beta not in of_beta
-        ):  # all factors have made the same steps; read on the device, or a GPU would be waited for
+        if beta not in of_beta:
+            # All factors have made the same steps; read on the device, or a GPU would be waited for.
             of_beta[beta] = 1 - beta ** state["step"].to(scale.device, torch.float64)
         moments.append(state["exp_avg_sq"])
         corrections.append(of_beta[beta])
