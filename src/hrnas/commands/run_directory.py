@@ -120,7 +120,7 @@ def environment(verb: str) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "kernels": compiling.problem() or "compiled",
+        "kernels": compiling.known_state(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cuda": torch.version.cuda,
     }

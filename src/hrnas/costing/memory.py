@@ -182,11 +182,10 @@ def _block(
     # What the expansion, the depthwise convolutions and the projection put out, for the norm behind each; without the
     # kernels also what the first two norms put out.
     inner = (1 if terms.kernels else 2) * (hidden_in + hidden_out) + (out if block.kernels else 0)
-    # With the kernels the highest of two points for a bundle of slices: the second ReLU's output and its gradient; that
-    # gradient and the first one's. Without them, of three: the gradients around the second ReLU; then, with what came after it freed, a kernel
+    # The highest of three points: the gradients around the second ReLU; then, with what came after it freed, a kernel
     # path's copies of its slices, its gradient and its scratch; then the paths' gradients, apart and joined.
     points = [(2 * hidden_out, 0), (2 * (hidden_in - hidden_out), 0)]
-    if terms.kernels:
+    if terms.kernels:  # of two: a bundle's second ReLU's output and its gradient; that gradient and the first one's
         bytes_in, bytes_out = terms.bytes(area_in), terms.bytes(area_out)
         widths = tuple(channels for _, channels in block.kernels)
         widest = max((bundle[-1].last - bundle[0].first for bundle in bundles(widths, bytes_in)), default=0)

@@ -60,6 +60,11 @@ def problem() -> str | None:
     return None
 
 
+def known_state() -> str | None:
+    """Return "compiled", or why there are no kernels; None where nobody has asked: a run on a GPU compiles none."""
+    return (problem() or "compiled") if problem.cache_info().currsize else None
+
+
 def is_switched_off() -> bool:
     """Return whether the user wants no kernels."""
     return os.environ.get(SWITCH, "").lower() == "off"
