@@ -23,6 +23,8 @@ MAPPED: Final = 32 << 20
 
 _UNUSED: Final = {False: 0.33, True: 1.1}
 """Measured: what the C library holds unused, as a share of smaller blocks in use; without, with recomputation."""
+_UNUSED_WITH_KERNELS: Final = {False: 0.2, True: 0.6}
+"""The same with the CPU kernels, whose blocks are smaller and more alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,9 @@ def training_memory(
     return Memory(
         persistent=params * _FLOAT * (1 + num_moments + num_averages),
         working=highest,
-        unused=int(_UNUSED[recompute] * small * (highest - native)) if device == "cpu" else 0,
+        unused=int((_UNUSED_WITH_KERNELS if has_kernels else _UNUSED)[recompute] * small * (highest - native))
+        if device == "cpu"
+        else 0,
     )
 
 

@@ -44,4 +44,4 @@ def bundles(widths: tuple[int, ...], bytes_of_channel: int) -> tuple[tuple[Slice
                 found.append([])
             found[-1].append(Slice(first, last, kernel, offset))
             first = last
-    return tuple(map(tuple, found))
+    return tuple(tuple(bundle) for bundle in found if bundle)
