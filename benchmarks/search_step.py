@@ -21,7 +21,6 @@ process and turn by turn; writes a picture beside the figures.
 
 import argparse
 import ctypes
-import inspect
 import json
 import statistics
 import subprocess
@@ -54,10 +53,10 @@ from step_variants import VARIANTS, Setting, Variant, named_setting  # noqa: E40
 
 REFERENCE: Final = "a"
 IDLE: Final = (
-    "empty", "new_empty", "empty_like", "empty_strided", "resize_", "set_",
+    "empty", "new_empty", "empty_like", "empty_strided", "resize_", "set_", "_unsafe_view", "promote_types",
     "_local_scalar_dense", "_record_function_enter_new", "_record_function_exit",
 )  # fmt: skip
-"""Operators that take memory, read a number or mark the profile, and compute nothing."""
+"""Operators that take memory, make a view, read a number or mark the profile, and compute nothing."""
 CUDA_LAUNCHES: Final = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx")
 Times = dict[str, list[float]]
 
@@ -109,29 +108,19 @@ class _Launches(TorchDispatchMode):
 @contextmanager
 def _counting_compiled(launches: _Launches) -> Iterator[None]:
     """Count the calls of our compiled kernels too, which torch does not see."""
-    from hrnas.kernels import cpu
+    from hrnas.kernels import calling
 
-    kernels = {
-        name: function
-        for name, function in vars(cpu).items()
-        if inspect.isfunction(function) and function.__module__ == cpu.__name__ and not name.startswith("_")
-    }
-    kernels.pop("supports")
+    find = calling._function
 
-    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            launches.add(f"compiled {name}")
-            return function(*args, **kwargs)
+    def counted(name: str, dtype: torch.dtype) -> Callable[..., None]:
+        launches.add(f"compiled {name}")
+        return find(name, dtype)
 
-        return call
-
-    for name, function in kernels.items():
-        setattr(cpu, name, counted(name, function))
+    calling._function = counted
     try:
         yield
     finally:
-        for name, function in kernels.items():
-            setattr(cpu, name, function)
+        calling._function = find
 
 
 def count_launches(variant: Variant, device: str) -> dict[str, int]:

@@ -17,8 +17,9 @@ from hrnas.engine.averages import Averages
 from hrnas.engine.optimization import OptimizerOptions, make_optimizer
 from hrnas.engine.recomputation import recompute_blocks
 from hrnas.engine.training import TrainState, train_step
-from hrnas.kernels import compiling, cpu
+from hrnas.kernels import compiling
 from hrnas.models.network import Network
+from hrnas.nn import compiled
 from hrnas.searching.plan import smallest_network, uniform_network
 from hrnas.tasks.segmentation import Segmentation
 
@@ -71,7 +72,7 @@ def test_the_prediction_is_what_torch_takes(
     recompute: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cpu, "supports", lambda x: False)
+    monkeypatch.setattr(compiled, "supports", lambda x: False)
     predicted = training_memory(architecture, size, batch, precision=precision, recompute=recompute)
     assert predicted.allocated == pytest.approx(
         allocated(architecture, size, batch, precision=precision, recompute=recompute), rel=0.15

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from hrnas.arch.architecture import Block
 from hrnas.arch.presets import search_space
-from hrnas.kernels import compiling, cpu
+from hrnas.kernels import compiling
+from hrnas.nn import compiled
 from hrnas.nn.hidden import applies
 from hrnas.nn.search_block import SearchBlock
 from kernels import reference
@@ -225,7 +226,7 @@ def test_a_block_by_these_kernels_is_torchs(stride: int, is_training: bool, monk
     results = []
     for network, images, switch in ((model, x, "triton"), (plain, x.double(), "off")):
         monkeypatch.setenv(compiling.SWITCH, switch)
-        monkeypatch.setattr(cpu, "supports", lambda x: False)
+        monkeypatch.setattr(compiled, "supports", lambda x: False)
         images = images.clone().requires_grad_()
         assert applies(images.detach(), (network.expand_norm, network.depthwise_norm)) == (switch == "triton")
         output = network(images)

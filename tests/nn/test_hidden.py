@@ -12,7 +12,7 @@ from hrnas.arch.architecture import Block
 from hrnas.arch.presets import search_space
 from hrnas.engine.recomputation import recompute_blocks
 from hrnas.kernels import compiling
-from hrnas.nn import hidden
+from hrnas.nn import compiled, hidden
 from hrnas.nn.recalibration import recalibrate
 from hrnas.nn.search_block import SearchBlock
 from hrnas.nn.sync_norm import SyncNorm
@@ -40,7 +40,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch, *, on: bool) -> Iterator[list[Tenso
     with monkeypatch.context() as patch:
         patch.setattr(hidden._HiddenPaths, "apply", apply)
         if not on:
-            patch.setattr(hidden.cpu, "supports", lambda x: False)
+            patch.setattr(compiled, "supports", lambda x: False)
         yield seen
     assert bool(seen) == on
 
@@ -156,13 +156,13 @@ def test_gradients_lie_in_memory_as_their_parameters_do() -> None:
 def test_nothing_is_kept_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = SearchBlock(BLOCKS[0], SETTINGS), torch.randn(2, 16, 6, 6)
     seen = []
-    activate = hidden.cpu.activate
+    activate = hidden.depthwise.activate
 
     def watched(*given: object, in_place: bool) -> object:
         seen.append(in_place)
         return activate(*given, in_place=in_place)
 
-    monkeypatch.setattr(hidden.cpu, "activate", watched)
+    monkeypatch.setattr(hidden.depthwise, "activate", watched)
     model(x)
     with torch.no_grad():
         model(x)

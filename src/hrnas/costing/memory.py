@@ -13,7 +13,7 @@ from typing import Final
 
 from hrnas.arch.architecture import Architecture, Block
 from hrnas.costing.analytic import NORM_PARAMS, PlacedBlock, Size, block_cost, cost, halved, place_blocks
-from hrnas.kernels.slicing import bundles
+from hrnas.kernels.slicing import EXPANDED_AGAIN, bundles
 
 _FLOAT: Final = 4
 """Bytes of a float32 number."""
@@ -184,22 +184,28 @@ def _block(
     area_in, area_out = _area(placed.size_in), _area(placed.size_out)
     hidden_in, hidden_out = terms.bytes(block.hidden_channels * area_in), terms.bytes(block.hidden_channels * area_out)
     # What the expansion, the depthwise convolutions and the projection put out, for the norm behind each; without the
-    # kernels also what the first two norms put out.
-    inner = (1 if terms.kernels else 2) * (hidden_in + hidden_out) + (out if block.kernels else 0)
+    # kernels also what the first two norms put out, with them not always what the expansion does.
+    is_again = terms.kernels and block.in_channels <= EXPANDED_AGAIN
+    hidden = [hidden_out] if is_again else [hidden_in, hidden_out]
+    inner = (1 if terms.kernels else 2) * sum(hidden) + (out if block.kernels else 0)
     # The highest of three points: the gradients around the second ReLU; then, with what came after it freed, a kernel
     # path's copies of its slices, its gradient and its scratch; then the paths' gradients, apart and joined.
     points = [(2 * hidden_out, 0), (2 * (hidden_in - hidden_out), 0)]
-    if terms.kernels:  # of two: a bundle's second ReLU's output and its gradient; that gradient and the first one's
+    if terms.kernels:
+        # Of two: a bundle's second ReLU's output and its gradient; that gradient and the first one's; in both what the
+        # expansion puts out, if again.
         bytes_in, bytes_out = terms.bytes(area_in), terms.bytes(area_out)
         widths = tuple(channels for _, channels in block.kernels)
         widest = max((bundle[-1].last - bundle[0].first for bundle in bundles(widths, bytes_in)), default=0)
-        points = [(widest * 2 * bytes_out, 0), (widest * (bytes_in + bytes_out), 0)]
+        again = widest * bytes_in if is_again else 0
+        points = [(again + widest * 2 * bytes_out, 0), (again + widest * (bytes_in + bytes_out), 0)]
     for size, channels in () if terms.kernels else block.kernels:
         copies = terms.bytes(channels * (2 * area_in + area_out))
         own = _depthwise_scratch(size, channels, area_in + area_out, terms)
         points.append((copies - hidden_out + own, own))
     scratch, native = max(points)
-    small = sum((1 if terms.kernels else 2) * maps for maps in (hidden_in, hidden_out) if maps < MAPPED)
+    # With the kernels these are slices, each smaller than MAPPED.
+    small = sum(hidden) if terms.kernels else sum(2 * maps for maps in hidden if maps < MAPPED)
     if block.tokens:
         tokens = _transformer(block, architecture.token_size, terms)
         inner, small = inner + tokens, small + tokens
@@ -233,7 +239,7 @@ def _transformer(block: Block, token_size: int, terms: _Terms) -> int:
     The multiples are what torch's saved tensors add up to; in bfloat16 some of them are float32.
     """
     width, tokens = token_size**2, block.tokens
-    per_number, per_pair = (32, 6) if terms.number == _FLOAT else (36, 12)
+    per_number, per_pair = (24, 4) if terms.kernels else (32, 6) if terms.number == _FLOAT else (36, 12)
     ends = (block.in_channels + 2 + block.out_channels) * width
     return terms.bytes(ends + per_number * tokens * width + per_pair * tokens**2)
 

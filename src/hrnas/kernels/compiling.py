@@ -20,7 +20,8 @@ from hrnas.cache import cache_folder
 
 SWITCH: Final = "HRNAS_KERNELS"
 """Environment variable: "off" leaves the kernels out; "triton" has those of GPUs run, which no GPU has measured yet."""
-_SOURCE: Final = Path(__file__).with_name("depthwise.cpp")
+_SOURCES: Final = sorted(Path(__file__).parent.glob("*.cpp"))
+_HEADERS: Final = sorted(Path(__file__).parent.glob("*.h"))
 _FLAGS: Final = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"),
     *("-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"),
@@ -85,7 +86,7 @@ def _compile(file: Path) -> None:
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         made = Path(folder) / file.name
         subprocess.run(
-            [_compiler(), *_flags(), str(_SOURCE), "-o", str(made)],
+            [_compiler(), *_flags(), *map(str, _SOURCES), "-o", str(made)],
             check=True,
             capture_output=True,
             text=True,
@@ -97,15 +98,16 @@ def _compile(file: Path) -> None:
 
 @cache
 def _compiled_file() -> Path:
-    """Return where the kernels belong: a name for this source, compiler and processor."""
+    """Return where the kernels belong: a name for these sources, compiler and processor."""
     version = ""
     with suppress(OSError, subprocess.TimeoutExpired):  # compiling will say so
         version = subprocess.run(
             [_compiler(), "--version"], capture_output=True, text=True, errors="replace", timeout=30
         ).stdout
-    parts = [_SOURCE.read_text(encoding="utf-8"), *_flags(), _compiler(), version, platform.machine(), _features()]
+    texts = [file.read_text(encoding="utf-8") for file in (*_SOURCES, *_HEADERS)]
+    parts = [*texts, *_flags(), _compiler(), version, platform.machine(), _features()]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    return cache_folder() / "kernels" / f"depthwise-{digest}.so"
+    return cache_folder() / "kernels" / f"kernels-{digest}.so"
 
 
 def _compiler() -> str:

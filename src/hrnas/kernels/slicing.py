@@ -13,6 +13,11 @@ from torch import Tensor
 
 _SLICE_BYTES: Final = 4 << 20
 """Of a slice, about; but it has 64 channels where a kernel path has so many."""
+EXPANDED_AGAIN: Final = 128
+"""Input channels up to which what the expansion puts out is computed again for the backward pass, not kept.
+
+Such narrow products take no longer than to write a map to memory and to read it.
+"""
 _BUNDLE_BYTES: Final = 16 << 20
 """Slices up to here go through each operation together, so that there is work for many threads."""
 

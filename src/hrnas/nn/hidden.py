@@ -1,7 +1,7 @@
 """The hidden channels of a search block, from expansion to projection, as one differentiable function.
 
-What torch would keep for the backward pass is four maps of the hidden channels and their copies; this keeps two, what
-the expansion and what the depthwise convolutions put out, and computes normalised and activated values again. The
+What torch would keep for the backward pass is four maps of the hidden channels and their copies. This keeps what the
+depthwise convolutions put out, and where the input is wide what the expansion does; the rest is computed again. The
 channels are worked on in slices, each a matrix of its own: a slice stays in the cache from one operation to the next,
 and is small enough that its memory is used again and not taken from the system anew.
 
@@ -14,33 +14,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hrnas.kernels import compiling, cpu
-from hrnas.kernels.slicing import bundles
+from hrnas.kernels import compiling, depthwise
+from hrnas.kernels.slicing import EXPANDED_AGAIN, Slice, bundles
+from hrnas.nn.compiled import is_plain, runs_compiled
 from hrnas.nn.hidden_maps import HiddenMaps, move_on
 
 
 def applies(x: Tensor, norms: Sequence[nn.Module]) -> bool:
     """Return whether `hidden_paths` can take the place of torch's operators.
 
-    It works with plain batch norms of one mode: on a CPU on float32 and float64 maps without autocast, if its kernels
-    are compiled; on a GPU where Triton's are switched on. What traces a network must see torch's operators.
+    It works with plain batch norms of one mode: on a CPU where the compiled kernels run, on a GPU where Triton's are
+    switched on.
     """
     first, second = norms
     return (
         type(first) is type(second) is nn.BatchNorm2d
         and first.training == second.training
         and all(norm.affine and norm.track_running_stats for norm in (first, second))
-        and type(x) is Tensor
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        and x.numel() > 0
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and (_has_compiled(x, second.weight.dtype) or compiling.has_triton(x.device.type))
+        and (runs_compiled(x, second.weight.dtype) or (is_plain(x) and compiling.has_triton(x.device.type)))
     )
-
-
-def _has_compiled(x: Tensor, dtype: torch.dtype) -> bool:
-    return x.dtype == dtype and cpu.supports(x) and not torch.is_autocast_enabled("cpu")
 
 
 def hidden_paths(
@@ -58,7 +50,7 @@ def hidden_paths(
     kernels: (size, convolution) of every kernel path. Returns (B, out_channels, ceil(H / s), ceil(W / s)). In training
     the running statistics of both norms move on, as torch's would.
     """
-    function = _HiddenPaths if _has_compiled(x, expand_norm.weight.dtype) else HiddenMaps
+    function = _HiddenPaths if runs_compiled(x, expand_norm.weight.dtype) else HiddenMaps
     output: Tensor = function.apply(  # type: ignore[no-untyped-call]
         x,
         expand.weight,
@@ -107,21 +99,22 @@ class _HiddenPaths(torch.autograd.Function):
         mixed: list[Tensor] = []
         for bundle in bundles(tuple(map(len, weights)), pixels.shape[0] * pixels.element_size()):
             start, end = bundle[0].first, bundle[-1].last
-            layer = cpu.Layer(*size, [(sizes[part.kernel], part.of(weights)) for part in bundle])
-            before = [pixels @ to_hidden[part.first : part.last].t() for part in bundle]  # (P, c)
+            layer = depthwise.Layer(*size, [(sizes[part.kernel], part.of(weights)) for part in bundle])
+            before = _expanded(pixels, to_hidden, bundle)
             if is_training:
-                cpu.moments(before, expand_norm.eps, of_first[:, start:end])
-            after = cpu.depthwise(layer, before, first.part(start, end), depthwise_norm.eps, of_second[:, start:end])
-            active = cpu.activate(after, second.part(start, end), in_place=not is_kept)
+                depthwise.moments(before, expand_norm.eps, of_first[:, start:end])
+            after = depthwise.depthwise(
+                layer, before, first.part(start, end), depthwise_norm.eps, of_second[:, start:end]
+            )
+            active = depthwise.activate(after, second.part(start, end), in_place=not is_kept)
             for part, values in zip(bundle, active, strict=True):
                 output.add(values, from_hidden[:, part.first : part.last].t())
             if is_kept:
-                expanded += before
+                expanded += before if pixels.shape[1] > EXPANDED_AGAIN else []
                 mixed += after
         result = output.result().contiguous()
         if is_training:
-            move_on(expand_norm, *of_first[:2], len(pixels))
-            move_on(depthwise_norm, *of_second[:2], len(result))
+            move_on([(expand_norm, *of_first[:2], len(pixels)), (depthwise_norm, *of_second[:2], len(result))])
         if is_kept:
             norms = (first.mean, first.rstd, second.mean, second.rstd)
             scales = (expand_scale, expand_shift, depthwise_scale, depthwise_shift)
@@ -134,10 +127,11 @@ class _HiddenPaths(torch.autograd.Function):
     @torch.autocast("cpu", enabled=False)  # a backward pass within it would come in two types
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         pixels, expand, project, mean1, rstd1, mean2, rstd2, scale1, shift1, scale2, shift2, *rest = ctx.saved_tensors
-        first, second = cpu.Norm(mean1, rstd1, scale1, shift1), cpu.Norm(mean2, rstd2, scale2, shift2)
+        first, second = depthwise.Norm(mean1, rstd1, scale1, shift1), depthwise.Norm(mean2, rstd2, scale2, shift2)
         count = len(ctx.sizes)
         weights, maps = rest[:count], rest[count:]
-        expanded, mixed = iter(maps[: len(maps) // 2]), iter(maps[len(maps) // 2 :])
+        is_again = pixels.shape[1] <= EXPANDED_AGAIN
+        expanded, mixed = iter(maps[: len(maps) // 2]), iter(maps if is_again else maps[len(maps) // 2 :])
         to_hidden, from_hidden = expand.flatten(1), project.flatten(1)
         of_output = _matrix(gradients[0])
         of_x = _Sum(pixels) if ctx.needs_input_grad[0] else None
@@ -147,20 +141,21 @@ class _HiddenPaths(torch.autograd.Function):
         of_first, of_second = (pixels.new_empty((2, len(to_hidden))) for _ in range(2))  # of shifts, of scales
         for bundle in bundles(tuple(map(len, weights)), pixels.shape[0] * pixels.element_size()):
             start, end = bundle[0].first, bundle[-1].last
-            layer = cpu.Layer(*ctx.size, [(ctx.sizes[part.kernel], part.of(weights)) for part in bundle])
-            before, after = ([next(parts) for _ in bundle] for parts in (expanded, mixed))
+            layer = depthwise.Layer(*ctx.size, [(ctx.sizes[part.kernel], part.of(weights)) for part in bundle])
+            before = _expanded(pixels, to_hidden, bundle) if is_again else [next(expanded) for _ in bundle]
+            after = [next(mixed) for _ in bundle]
             norm, norm_after = first.part(start, end), second.part(start, end)
             sums, sums_after = of_first[:, start:end], of_second[:, start:end]
             of_active = [of_output @ from_hidden[:, part.first : part.last] for part in bundle]
-            active = cpu.activate_backward(after, of_active, norm_after, sums_after)
+            active = depthwise.activate_backward(after, of_active, norm_after, sums_after)
             for part, values in zip(bundle, active, strict=True):
                 of_from_hidden[:, part.first : part.last] = of_output.t() @ values
             del active
-            of_before, found = cpu.depthwise_backward(
+            of_before, found = depthwise.depthwise_backward(
                 layer, before, norm, after, of_active, norm_after, sums_after, sums, is_training=ctx.is_training
             )
             del of_active
-            of_before = cpu.norm_backward(of_before, before, norm, sums, is_training=ctx.is_training)
+            of_before = depthwise.norm_backward(of_before, before, norm, sums, is_training=ctx.is_training)
             for part, values, of_weight in zip(bundle, of_before, found, strict=True):
                 part.of(of_weights).copy_(of_weight)
                 torch.mm(values.t(), pixels, out=of_to_hidden[part.first : part.last])
@@ -169,6 +164,11 @@ class _HiddenPaths(torch.autograd.Function):
         of_input = None if of_x is None else _map(of_x.result(), (*ctx.size[:3], 1))
         of_norms = of_first[1], of_first[0], of_second[1], of_second[0]
         return of_input, of_expand, *of_norms, of_project, *[None] * 5, *of_weights
+
+
+def _expanded(pixels: Tensor, to_hidden: Tensor, bundle: Sequence[Slice]) -> list[Tensor]:
+    """Return what the expansion puts out in the slices of a bundle, (P, c) each."""
+    return [pixels @ to_hidden[part.first : part.last].t() for part in bundle]
 
 
 class _Sum:
@@ -196,13 +196,13 @@ class _Sum:
         return self._sum
 
 
-def _norm(norm: nn.BatchNorm2d, scale: Tensor, shift: Tensor, of_batch: Tensor) -> cpu.Norm:
+def _norm(norm: nn.BatchNorm2d, scale: Tensor, shift: Tensor, of_batch: Tensor) -> depthwise.Norm:
     """Return a norm with the statistics of the batch, which are yet to be written, or in evaluation its own."""
     if norm.training:
-        return cpu.Norm(of_batch[0], of_batch[2], scale, shift)
+        return depthwise.Norm(of_batch[0], of_batch[2], scale, shift)
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    return cpu.Norm(norm.running_mean, torch.rsqrt(norm.running_var + norm.eps), scale, shift)
+    return depthwise.Norm(norm.running_mean, torch.rsqrt(norm.running_var + norm.eps), scale, shift)
 
 
 def _matrix(x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ few launches. In bfloat16 the maps are bfloat16; what belongs to channels, and e
 B batch, C channels, E hidden channels, H height, W width; s stride.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -84,15 +85,20 @@ class HiddenMaps(torch.autograd.Function):
         return of_x, of_expand, *of_norms, of_project.to(scale1), *[None] * 5, *of_weights
 
 
-def move_on(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, pixels: int) -> None:
-    """Move the running statistics of a norm, as torch does; variance: the batch's, biased."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
-    momentum = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    norm.running_mean.lerp_(mean, momentum)
-    norm.running_var.lerp_(variance * (pixels / max(pixels - 1, 1)), momentum)
+def move_on(norms: Sequence[tuple[nn.BatchNorm2d, Tensor, Tensor, int]]) -> None:
+    """Move the running statistics of norms, as torch does; of each the batch's mean, biased variance, and pixels."""
+    running: list[Tensor] = []
+    reached: list[Tensor] = []
+    momenta: list[float] = []
+    for norm, mean, variance, pixels in norms:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked.add_(1)
+        momenta += [1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum] * 2
+        running += [norm.running_mean, norm.running_var]
+        reached += [mean, variance * (pixels / max(pixels - 1, 1))]
+    torch._foreach_lerp_(running, reached, momenta)
 
 
 def _statistics(norm: nn.BatchNorm2d, x: Tensor, moments: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
@@ -102,7 +108,7 @@ def _statistics(norm: nn.BatchNorm2d, x: Tensor, moments: tuple[Tensor, Tensor] 
     if moments is None:
         return norm.running_mean, torch.rsqrt(norm.running_var + norm.eps)
     mean, variance = moments
-    move_on(norm, mean, variance, x.numel() // x.shape[1])
+    move_on([(norm, mean, variance, x.numel() // x.shape[1])])
     return mean, torch.rsqrt(variance + norm.eps)
 
 

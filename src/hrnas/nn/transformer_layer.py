@@ -1,6 +1,6 @@
 """One layer of the lightweight transformer (method: Lightweight transformer, 3 and 4).
 
-A layer is short of arithmetic and rich in calls, so it is written with as few as there are.
+A layer is short of arithmetic and rich in calls: on a CPU it is one compiled call, elsewhere as few as there are.
 
 B batch, N tokens, D token width, P heads.
 """
@@ -10,6 +10,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from hrnas.kernels.transformer import Weights
+from hrnas.nn.compiled import runs_compiled
+from hrnas.nn.compiled_layer import compiled_layer
 
 
 class Attention(nn.Module):
@@ -96,16 +100,39 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, queries: Tensor | None = None, key_bias: Tensor | None = None) -> Tensor:
         """Return (B, N, D). With queries (N, D) they attend to x; the residual is x in either case (method, 4)."""
-        if not (self.training and self.dropout):
+        masks = self._masks(x)
+        weights = self._weights()
+        if runs_compiled(x, weights.out.dtype):
+            return compiled_layer(x, queries, key_bias, masks, weights, heads=self.attention.heads, eps=self.norm1.eps)
+        if not masks:
             x = self.norm1(x + self.attention(x, queries, key_bias))
             return self.norm2(x + self.feed_forward(x))
-        shapes = [x.shape] * 3
-        if x.device.type == "cpu":  # where torch has no fused attention with dropout
-            shapes.append(torch.Size((len(x) * self.attention.heads, x.shape[1], x.shape[1])))
-        of_mixed, of_hidden, of_output, *of_weights = dropout_masks(shapes, self.dropout, x)
+        of_mixed, of_hidden, of_output, *of_weights = masks
         mixed = self.attention(x, queries, key_bias, *of_weights)
         x = self.norm1(x + mixed * of_mixed)
         return self.norm2(x + self.feed_forward(x, of_hidden) * of_output)
+
+    def _masks(self, x: Tensor) -> list[Tensor]:
+        """Draw what dropout multiplies by, in training; the last, of attention's weights, on a CPU only."""
+        if not (self.training and self.dropout):
+            return []
+        shapes = [x.shape] * 3
+        if x.device.type == "cpu":  # where torch has no fused attention with dropout
+            shapes.append(torch.Size((len(x) * self.attention.heads, x.shape[1], x.shape[1])))
+        return dropout_masks(shapes, self.dropout, x)
+
+    def _weights(self) -> Weights:
+        first, _, _, second = self.feed_forward
+        return Weights(
+            self.attention.query_key_value.weight,
+            self.attention.out.weight,
+            self.norm1.weight,
+            self.norm1.bias,
+            first.weight,
+            second.weight,
+            self.norm2.weight,
+            self.norm2.bias,
+        )
 
 
 def dropout_masks(shapes: Sequence[torch.Size], dropout: float, x: Tensor) -> list[Tensor]:

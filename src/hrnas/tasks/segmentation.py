@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hrnas.data.pictures import RGB, colorize, overlay
 from hrnas.metrics.segmentation import ConfusionMatrix
+from hrnas.nn.resizing import resize_to
 from hrnas.structures import IGNORED, Sample
 
 
@@ -66,7 +67,7 @@ class Segmentation:
 
         Summed over the pixels; a batch that is all void gives 0, with a gradient of 0.
         """
-        logits = F.interpolate(outputs, size=targets.shape[1:], mode="bilinear", align_corners=False)
+        logits = resize_to(outputs, (targets.shape[1], targets.shape[2]))
         total = F.cross_entropy(logits, targets.long(), ignore_index=IGNORED, reduction="sum")
         return {"cross_entropy": total}
 
@@ -97,4 +98,4 @@ class Segmentation:
 
 def predict_mask(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the class of every pixel, int64 (h, w), from logits (K, H', W') resized bilinearly to `size` (h, w)."""
-    return F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0].argmax(0)
+    return resize_to(logits[None], size)[0].argmax(0)

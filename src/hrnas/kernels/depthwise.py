@@ -7,17 +7,13 @@ function that is.
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Final
 
 import torch
 from torch import Tensor
 
-from hrnas.kernels.compiling import library
-
-_NAMES: Final = {torch.float32: "float32", torch.float64: "float64"}
+from hrnas.kernels.calling import call, longs, pointers
 
 
 @dataclass(frozen=True)
@@ -63,13 +59,12 @@ class Layer:
         """Return what the library takes for it."""
         assert self.stride in (1, 2)
         assert all(size % 2 for size, _ in self.kernels)
-        longs = ctypes.c_int64 * len(self.kernels)
         return [
-            (ctypes.c_int64 * 4)(self.images, self.height, self.width, self.stride),
+            longs((self.images, self.height, self.width, self.stride)),
             len(self.kernels),
-            longs(*(len(weight) for _, weight in self.kernels)),
-            longs(*(size for size, _ in self.kernels)),
-            _pointers([weight for _, weight in self.kernels]),
+            longs([len(weight) for _, weight in self.kernels]),
+            longs([size for size, _ in self.kernels]),
+            pointers([weight for _, weight in self.kernels]),
         ]
 
 
@@ -77,14 +72,9 @@ Maps = Sequence[Tensor]
 """A map's slices, (P, c) each."""
 
 
-def supports(x: Tensor) -> bool:
-    """Return whether the kernels can work on a map: on the CPU, of one of their types, and compiled at all."""
-    return x.device.type == "cpu" and x.dtype in _NAMES and library() is not None
-
-
 def moments(x: Maps, eps: float, out: Tensor) -> None:
     """Write mean, biased variance and 1 / sqrt(variance + eps) of every channel into (3, E)."""
-    _call("moments", x[0].dtype, *_sizes(x), _pointers(x), ctypes.c_double(eps), *out)
+    call("moments", x[0].dtype, *_sizes(x), pointers(x), ctypes.c_double(eps), *out)
 
 
 def depthwise(layer: Layer, x: Maps, norm: Norm, eps: float, out: Tensor) -> list[Tensor]:
@@ -93,8 +83,8 @@ def depthwise(layer: Layer, x: Maps, norm: Norm, eps: float, out: Tensor) -> lis
     The zeros around a map are not normalised.
     """
     d = [x[0].new_empty((layer.out_pixels, part.shape[1])) for part in x]
-    _call(
-        "depthwise", x[0].dtype, *layer.arguments(), _pointers(x), *_vectors(norm), _pointers(d), ctypes.c_double(eps),
+    call(
+        "depthwise", x[0].dtype, *layer.arguments(), pointers(x), *_vectors(norm), pointers(d), ctypes.c_double(eps),
         *out,
     )  # fmt: skip
     return d
@@ -103,16 +93,16 @@ def depthwise(layer: Layer, x: Maps, norm: Norm, eps: float, out: Tensor) -> lis
 def activate(x: Maps, norm: Norm, *, in_place: bool = False) -> Maps:
     """Return relu(norm(x))."""
     out = x if in_place else [torch.empty_like(part) for part in x]
-    _call("activate", x[0].dtype, *_sizes(x), _pointers(x), *_vectors(norm), _pointers(out))
+    call("activate", x[0].dtype, *_sizes(x), pointers(x), *_vectors(norm), pointers(out))
     return out
 
 
 def activate_backward(x: Maps, gradient: Maps, norm: Norm, out: Tensor) -> Maps:
     """Return relu(norm(x)); write the sums of g, its gradient behind the ReLU, and g * (x - mean) * rstd to (2, E)."""
     active = [torch.empty_like(part) for part in x]
-    _call(
-        "activate_backward", x[0].dtype, *_sizes(x), _pointers(x), _pointers(gradient), *_vectors(norm),
-        _pointers(active), *out,
+    call(
+        "activate_backward", x[0].dtype, *_sizes(x), pointers(x), pointers(gradient), *_vectors(norm),
+        pointers(active), *out,
     )  # fmt: skip
     return active
 
@@ -137,9 +127,9 @@ def depthwise_backward(
     """
     g = [torch.empty_like(part) for part in x]
     of_weights = x[0].new_empty(sum(weight.numel() for _, weight in layer.kernels))
-    _call(
-        "depthwise_backward", x[0].dtype, *layer.arguments(), _pointers(x), *_vectors(norm), _pointers(d),
-        _pointers(gradient), *_vectors(d_norm), *d_sums, int(is_training), _pointers(g), of_weights, *out,
+    call(
+        "depthwise_backward", x[0].dtype, *layer.arguments(), pointers(x), *_vectors(norm), pointers(d),
+        pointers(gradient), *_vectors(d_norm), *d_sums, int(is_training), pointers(g), of_weights, *out,
     )  # fmt: skip
     parts = of_weights.split([weight.numel() for _, weight in layer.kernels])
     return g, [part.view_as(weight) for part, (_, weight) in zip(parts, layer.kernels, strict=True)]
@@ -147,40 +137,13 @@ def depthwise_backward(
 
 def norm_backward(g: Maps, x: Maps, norm: Norm, sums: Tensor, *, is_training: bool) -> Maps:
     """Return the gradient of x from g, that of norm(x), and its sums (2, E); in the place of g."""
-    _call("norm_backward", x[0].dtype, *_sizes(x), _pointers(g), _pointers(x), *_vectors(norm), *sums, int(is_training))
+    call("norm_backward", x[0].dtype, *_sizes(x), pointers(g), pointers(x), *_vectors(norm), *sums, int(is_training))
     return g
 
 
 def _sizes(x: Maps) -> list[object]:
-    return [len(x[0]), len(x), (ctypes.c_int64 * len(x))(*(part.shape[1] for part in x))]
+    return [len(x[0]), len(x), longs([part.shape[1] for part in x])]
 
 
 def _vectors(norm: Norm) -> tuple[Tensor, ...]:
     return norm.mean, norm.rstd, norm.weight, norm.bias
-
-
-def _pointers(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
-    assert all(tensor.is_contiguous() and tensor.dtype == tensors[0].dtype for tensor in tensors)
-    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
-
-
-def _call(name: str, dtype: torch.dtype, *arguments: object) -> None:
-    """Call a function of the library for a type; its tensors lie as the module's head says."""
-    given: list[object] = []
-    for argument in arguments:
-        if isinstance(argument, Tensor):
-            assert argument.dtype == dtype
-            assert argument.is_contiguous()
-            given.append(ctypes.c_void_p(argument.data_ptr()))
-        else:
-            given.append(ctypes.c_int64(argument) if isinstance(argument, int) else argument)
-    _function(name, dtype)(*given)
-
-
-@cache
-def _function(name: str, dtype: torch.dtype) -> Callable[..., None]:
-    compiled = library()
-    assert compiled is not None
-    function = compiled[f"{name}_{_NAMES[dtype]}"]
-    function.restype = None
-    return function

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hrnas.kernels import compiling, cpu
+from hrnas.kernels import compiling, depthwise
 from kernels import reference
 
 pytestmark = pytest.mark.skipif(compiling.problem() is not None, reason=f"no kernels: {compiling.problem()}")
@@ -58,8 +58,8 @@ class Drawn:
         return self
 
     @property
-    def layer(self) -> cpu.Layer:
-        return cpu.Layer(*self.size, self.stride, self.kernels)
+    def layer(self) -> depthwise.Layer:
+        return depthwise.Layer(*self.size, self.stride, self.kernels)
 
     def slices(self, x: Tensor) -> list[Tensor]:
         """Return a map as the kernels take it."""
@@ -97,7 +97,7 @@ def test_every_function_is_the_plain_one(
     ours = Drawn(*given).to(dtype)
     plain = copy.deepcopy(ours).to(torch.float64)  # the same numbers: what float32 rounds away is not the kernels'
     layer, slices, slices_of_x, slices_of_d = ours.layer, plain.slices, ours.slices(ours.x), ours.slices(ours.d)
-    norm, d_norm = cpu.Norm(*ours.x_norm), cpu.Norm(*ours.d_norm)
+    norm, d_norm = depthwise.Norm(*ours.x_norm), depthwise.Norm(*ours.d_norm)
     scale, shift = plain.folded(plain.x_norm)
     d_scale, d_shift = plain.folded(plain.d_norm)
 
@@ -106,16 +106,16 @@ def test_every_function_is_the_plain_one(
         return [mean, variance, torch.rsqrt(variance + 1e-3)]
 
     of_x, of_d, sums = (torch.empty((number, ours.x.shape[1]), dtype=dtype) for number in (3, 3, 2))
-    cpu.moments(slices_of_x, 1e-3, of_x)
+    depthwise.moments(slices_of_x, 1e-3, of_x)
     assert_alike(of_x, moments(plain.x), dtype)
     expected = reference.depthwise(plain.x, scale, shift, plain.kernels, plain.stride)
-    assert_alike(cpu.depthwise(layer, slices_of_x, norm, 1e-3, of_d), slices(expected), dtype)
+    assert_alike(depthwise.depthwise(layer, slices_of_x, norm, 1e-3, of_d), slices(expected), dtype)
     assert_alike(of_d, moments(expected), dtype)
-    assert_alike(cpu.activate(slices_of_x, norm), slices(reference.activate(plain.x, scale, shift)), dtype)
+    assert_alike(depthwise.activate(slices_of_x, norm), slices(reference.activate(plain.x, scale, shift)), dtype)
 
     gradient = ours.slices(ours.gradient)
     active, *of_active = reference.activate_backward(plain.d, plain.gradient, d_scale, d_shift, *plain.d_norm[:2])
-    assert_alike(cpu.activate_backward(slices_of_d, gradient, d_norm, sums), slices(active), dtype)
+    assert_alike(depthwise.activate_backward(slices_of_d, gradient, d_norm, sums), slices(active), dtype)
     assert_alike(sums, of_active, dtype)
     count = plain.d.numel() // plain.d.shape[1]
     c1, c0 = plain.through(plain.d_norm, count) if is_training else (torch.zeros_like(scale), torch.zeros_like(scale))
@@ -123,14 +123,14 @@ def test_every_function_is_the_plain_one(
         plain.x, scale, shift, *plain.x_norm[:2], plain.kernels, plain.stride, plain.d, plain.gradient,
         d_scale, d_shift, c1, c0,
     )  # fmt: skip
-    found, found_weights = cpu.depthwise_backward(
+    found, found_weights = depthwise.depthwise_backward(
         layer, slices_of_x, norm, slices_of_d, gradient, d_norm, ours.sums, sums, is_training=is_training
     )
     assert_alike(found, slices(g), dtype)
     assert_alike(found_weights, of_weights, dtype)
     assert_alike(sums, of_g, dtype)
     c1, c0 = plain.through(plain.d_norm, count) if is_training else (torch.zeros_like(scale), torch.zeros_like(scale))
-    over = cpu.norm_backward(gradient, slices_of_d, d_norm, ours.sums, is_training=is_training)
+    over = depthwise.norm_backward(gradient, slices_of_d, d_norm, ours.sums, is_training=is_training)
     assert over is gradient
     assert_alike(over, slices(reference.norm_backward(plain.gradient, plain.d, d_scale, c1, c0)), dtype)
 
@@ -138,7 +138,7 @@ def test_every_function_is_the_plain_one(
 def test_the_variance_of_a_far_off_channel_is_kept() -> None:
     x = torch.randn(2480, 19, generator=torch.Generator().manual_seed(0)) + 1000
     out = torch.empty(3, 19)
-    cpu.moments([x], 0.0, out)
+    depthwise.moments([x], 0.0, out)
     assert_alike(out[:2], [x.double().mean(0), x.double().var(0, correction=0)], torch.float32)
 
 
@@ -146,13 +146,15 @@ def test_what_is_not_a_number_shows() -> None:
     """A diverging run must not be hidden by a ReLU that makes zeros of NaN."""
     x, good, out = torch.ones(36, 20), torch.ones(36, 20), torch.empty(3, 20)
     x[14, 3] = torch.nan
-    norm = cpu.Norm(torch.zeros(20), torch.ones(20), torch.ones(20), torch.zeros(20))
-    layer = cpu.Layer(1, 6, 6, 1, [(3, torch.ones(20, 1, 3, 3))])
-    assert cpu.activate([x], norm)[0].isnan().sum() == 1
-    assert cpu.depthwise(layer, [x], norm, 1e-3, out)[0].isnan().sum() == 9
+    norm = depthwise.Norm(torch.zeros(20), torch.ones(20), torch.ones(20), torch.zeros(20))
+    layer = depthwise.Layer(1, 6, 6, 1, [(3, torch.ones(20, 1, 3, 3))])
+    assert depthwise.activate([x], norm)[0].isnan().sum() == 1
+    assert depthwise.depthwise(layer, [x], norm, 1e-3, out)[0].isnan().sum() == 9
     assert out.isnan().sum() == 3
     sums = torch.zeros(2, 20)
-    (g,), (of_weight,) = cpu.depthwise_backward(layer, [good], norm, [good], [x], norm, sums, sums, is_training=False)
+    (g,), (of_weight,) = depthwise.depthwise_backward(
+        layer, [good], norm, [good], [x], norm, sums, sums, is_training=False
+    )
     assert g.isnan().sum() == 9
     assert of_weight.isnan().sum() == 9
     assert sums.isnan().sum() == 2
@@ -161,17 +163,17 @@ def test_what_is_not_a_number_shows() -> None:
 def test_any_number_of_threads_gives_the_same_bits() -> None:
     drawn = Drawn((3, 70, 41), ((3, 33), (5, 20), (7, 9)), 1).to(torch.float32)
     x, d, gradient = (drawn.slices(value) for value in (drawn.x, drawn.d, drawn.gradient))
-    norm, d_norm = cpu.Norm(*drawn.x_norm), cpu.Norm(*drawn.d_norm)
+    norm, d_norm = depthwise.Norm(*drawn.x_norm), depthwise.Norm(*drawn.d_norm)
     results = []
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             of_x, of_d, sums, more = (torch.empty(number, 62) for number in (3, 3, 2, 2))
-            cpu.moments(x, 1e-3, of_x)
-            forward = cpu.depthwise(drawn.layer, x, norm, 1e-3, of_d)
-            active = cpu.activate_backward(d, gradient, d_norm, sums)
-            back, of_weights = cpu.depthwise_backward(
+            depthwise.moments(x, 1e-3, of_x)
+            forward = depthwise.depthwise(drawn.layer, x, norm, 1e-3, of_d)
+            active = depthwise.activate_backward(d, gradient, d_norm, sums)
+            back, of_weights = depthwise.depthwise_backward(
                 drawn.layer, x, norm, d, gradient, d_norm, sums, more, is_training=True
             )
             results.append([of_x, *forward, of_d, *active, sums, *back, *of_weights, more])
@@ -181,9 +183,11 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
         assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
 
 
-SUPPORT = (
-    "import torch; from hrnas.kernels import compiling, cpu; print(cpu.supports(torch.ones(1)), compiling.problem())"
-)
+SUPPORT = """
+import torch
+from hrnas.kernels import calling, compiling
+print(calling.supports(torch.ones(1)), compiling.problem())
+"""
 
 
 def support(tmp_path: Path, **environment: str) -> str:
