@@ -242,8 +242,9 @@ def compare(arguments: argparse.Namespace, values: dict[str, Any]) -> tuple[dict
     if "memory" in arguments.measure:
         record["memory"] = {name: _in_process("memory", name, values) for name in arguments.variants}
         write_record(arguments.out, record)
-        first = record["memory"].get(REFERENCE, record["memory"][arguments.variants[0]])
-        headers += ["working memory, MiB", "of a's", "with weights, MiB", "of a's"]
+        reference = REFERENCE if REFERENCE in arguments.variants else arguments.variants[0]
+        first = record["memory"][reference]
+        headers += ["working memory, MiB", f"of {reference}'s", "with weights, MiB", f"of {reference}'s"]
         for name, row in rows.items():
             for part in ("working", "total"):
                 figure = record["memory"][name][part]
@@ -277,10 +278,10 @@ def _roofline(setting: Setting, times: Times) -> tuple[dict[str, Any], str]:
     ]  # fmt: skip
     peaks = [f"{reached.operations / 1e9:.0f} GFLOP/s", *[f"{reached.bandwidth / 1e9:.1f} GB/s"] * 2]
     rows = [
-        [name, amount, peak, *(f"{value / min(figures):.2f}" for figures in times.values())]
+        [name, amount, peak, *(f"{value / statistics.median(figures):.2f}" for figures in times.values())]
         for (name, value), amount, peak in zip(least.items(), amounts, peaks, strict=True)
     ]
-    headers = ["floor", "a step needs", "the machine reaches", *(f"floor / time of {name}" for name in times)]
+    headers = ["floor", "a step needs", "the machine reaches", *(f"floor / median time of {name}" for name in times)]
     record = {
         "operations": floor.operations,
         "bytes_fused": floor.bytes_fused,
@@ -320,7 +321,12 @@ def compare_networks(arguments: argparse.Namespace, values: dict[str, Any]) -> t
     if arguments.out:
         arguments.out.with_suffix(".svg").write_text(draw_steps(points) + "\n", encoding="utf-8")
     record = {
-        "setting": values | {"input_size": list(size), "space": networks[0].name}, "macs": macs, "seconds": measured,
+        "setting": {
+            "space": networks[0].name, "tokens": sum(block.tokens for _, block in networks[0].blocks()),
+            "batch_size": template.batch_size, "device": template.device, "precision": template.precision,
+            "input_size": list(size),
+        },
+        "macs": macs, "seconds": measured,
         "processor_seconds": processors,
     }  # fmt: skip
     headers = ["variant", "MACs", "of the supernet's", "time / the supernet's", "processor time / the supernet's"]

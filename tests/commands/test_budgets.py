@@ -240,6 +240,10 @@ def test_finishing_refuses_other_settings_and_other_classes(unfinished: Path, tm
     outcome = hrnas("train", folder, "--steps", "77")
     assert outcome.code == 2
     assert outcome.err.startswith(f"hrnas: steps is 77; {folder} is finished with the settings of its search, here 4.")
+    for option, value in (("--input-size", "40x56"), ("--optimizer.weight_decay", "0.5"), ("--log-every", "3")):
+        outcome = hrnas("train", folder, option, value)
+        assert outcome.code == 2
+        assert "is finished with the settings of its search" in outcome.err
     outcome = hrnas("train", folder, tiny.pictures(tmp_path / "pictures"))
     assert outcome.code == 2
     assert "The data have 3 classes" in outcome.err

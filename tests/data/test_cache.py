@@ -13,6 +13,7 @@ from hrnas.data.cache import CachedSet, SampleMemory
 from hrnas.data.folders import FolderSet
 from hrnas.data.loading import evaluation_batches
 from hrnas.data.opening import open_split
+from hrnas.errors import InputError
 from hrnas.structures import Sample
 
 SIZE = 4 * 12 * 16 + 2
@@ -88,6 +89,12 @@ def test_sets_share_one_memory_and_keep_their_samples_apart() -> None:
     for _ in range(2):
         assert all(same(one.read(index), Numbered(3).read(index)) for index in range(3))
         assert all(same(other.read(index), Numbered(7).read(index)) for index in (6, 0))
+
+
+def test_more_than_the_machine_has_is_refused() -> None:
+    for limit in (1 << 60, 1 << 70):
+        with pytest.raises(InputError, match=r"cache is .* bytes, more than this machine gives; give less"):
+            SampleMemory(limit)
 
 
 def test_kept_samples_cannot_be_changed() -> None:

@@ -1,7 +1,8 @@
 """How many operations a step of a search calls: on a GPU, where each is a launch, that is what a step costs."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hrnas.arch.presets import search_space
 from hrnas.engine.averages import Averages
 from hrnas.engine.optimization import OptimizerOptions, make_optimizer
 from hrnas.engine.training import TrainState, train_step
+from hrnas.kernels import calling, compiling
 from hrnas.models.network import Network
 from hrnas.searching.control import ShrinkOptions
 from hrnas.searching.shrinker import Shrinker
@@ -21,7 +23,7 @@ ALLOCATIONS = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_s
 
 
 class Launches(TorchDispatchMode):
-    """Counts the operations called while it is active, by name.
+    """Counts the operations called while it is active, by name, those of the compiled kernels too.
 
     All that reach a device: not views (an output that aliases an input unwritten), not allocations. An operation on a
     list of tensors counts once, however many kernels it is made of.
@@ -30,6 +32,19 @@ class Launches(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
+        self._find = calling._function
+
+    def __enter__(self) -> Self:
+        calling._function = self._compiled
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        calling._function = self._find
+        super().__exit__(*error)
+
+    def _compiled(self, name: str, dtype: torch.dtype) -> Callable[..., None]:
+        self.counts[f"compiled {name}"] += 1
+        return self._find(name, dtype)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.split("::")[1]
@@ -57,8 +72,8 @@ def search(transformers: str) -> tuple[TrainState, Shrinker, Segmentation]:
     return state, shrinker, task
 
 
-@pytest.mark.parametrize(("transformers", "most"), [("none", 4_000), ("all", 10_000)])
-def test_a_step_of_the_largest_space(transformers: str, most: int) -> None:
+@pytest.mark.parametrize(("transformers", "most", "most_without"), [("none", 3_500, 4_000), ("all", 5_500, 10_000)])
+def test_a_step_of_the_largest_space(transformers: str, most: int, most_without: int) -> None:
     """Forward, loss, backward, optimizer, averages and penalty; then what the bookkeeping is of that, and a fade."""
     state, shrinker, task = search(transformers)
     images = torch.randn(2, 3, *SIZE).contiguous(memory_format=torch.channels_last)
@@ -70,7 +85,7 @@ def test_a_step_of_the_largest_space(transformers: str, most: int) -> None:
     with Launches() as step:
         train_step(state, images, targets, task, 0.01)
         shrinker.step()
-    assert step.counts.total() <= most
+    assert step.counts.total() <= (most if compiling.problem() is None else most_without)
     state.model.train()
     with Launches() as passes:
         sum(task.loss_terms(state.model(images), targets).values()).backward()

@@ -1,11 +1,7 @@
 """The CPU kernels against plain torch, over ragged widths, borders and strides."""
 
 import copy
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import torch
@@ -181,36 +177,3 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
         torch.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
-
-
-SUPPORT = """
-import torch
-from hrnas.kernels import calling, compiling
-print(calling.supports(torch.ones(1)), compiling.problem())
-"""
-
-
-def support(tmp_path: Path, **environment: str) -> str:
-    """Return what a new process with an empty cache finds."""
-    known = {name: value for name, value in os.environ.items() if name not in ("CXX", "HRNAS_KERNELS")}
-    known |= {"PYTHONPATH": os.pathsep.join(sys.path), "HRNAS_CACHE": str(tmp_path / "cache"), **environment}
-    return subprocess.run(
-        [sys.executable, "-c", SUPPORT], env=known, check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
-def test_without_a_compiler_torch_does_it(tmp_path: Path) -> None:
-    assert support(tmp_path, CXX="no-such-compiler") == (
-        "False no C++ compiler: 'no-such-compiler' is not there; install g++ or set CXX"
-    )
-    assert support(tmp_path, CXX="false").startswith("False 'false' failed")
-    assert support(tmp_path, HRNAS_KERNELS="off") == "False switched off by HRNAS_KERNELS"
-    (tmp_path / "file").write_text("where a folder should be")
-    assert support(tmp_path, HRNAS_CACHE=str(tmp_path / "file")).startswith("False ")
-
-
-def test_a_damaged_file_in_the_cache_is_made_again(tmp_path: Path) -> None:
-    assert support(tmp_path) == "True None"
-    (file,) = (tmp_path / "cache" / "kernels").iterdir()
-    file.write_bytes(file.read_bytes()[:100])
-    assert support(tmp_path) == "True None"

@@ -1,16 +1,35 @@
 """The lightweight transformer against one written here from docs/method.md, with a plain softmax."""
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hrnas.kernels import calling, compiling
+from hrnas.nn import compiled
 from hrnas.nn.transformer import LightweightTransformer, position_map, set_presences
 from hrnas.nn.transformer_layer import Attention, dropout_masks
 
 EPS = 1e-5
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run with the compiled layer and resizing, then with torch's operators."""
+    calls: list[str] = []
+    find = calling._function
+    monkeypatch.setattr(calling, "_function", lambda name, dtype: (calls.append(name), find(name, dtype))[1])
+    if request.param == "plain":
+        monkeypatch.setattr(compiled, "supports", lambda x: False)
+    elif compiling.problem() is not None:
+        pytest.skip(f"no kernels: {compiling.problem()}")
+    yield
+    assert ("layer" in calls) == (request.param == "compiled")
+
+
 Weights = dict[str, Tensor]
 Masks = list[Tensor]
 
@@ -152,9 +171,16 @@ def assert_equals_the_plain_one(
                 assert relative(buffer, weights[f"{name} after"]) <= tolerance, name
 
 
-SHAPES = [(6, 6, 8, 1, (11, 17)), (6, 9, 8, 2, (6, 9)), (3, 2, 4, 4, (5, 3)), (3, 2, 4, 1, (4, 4))]
+SHAPES = [
+    (6, 6, 8, 1, (11, 17)),
+    (6, 9, 8, 2, (6, 9)),
+    (3, 2, 4, 4, (5, 3)),
+    (3, 2, 4, 1, (4, 4)),
+    (3, 20, 7, 1, (9, 9)),
+]
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize(("in_channels", "out_channels", "size", "heads", "out_size"), SHAPES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
@@ -179,6 +205,7 @@ def test_equals_a_transformer_written_plainly(
         transformer.zero_grad()
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize(("in_channels", "out_channels", "size", "heads", "out_size"), SHAPES)
 def test_dropout_multiplies_by_its_masks(
     in_channels: int, out_channels: int, size: int, heads: int, out_size: tuple[int, int]
@@ -256,6 +283,7 @@ def without(layer: LightweightTransformer, kept: list[int], in_channels: int) ->
     return bare.train(layer.training)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("gone", [[0], [1, 4], [0, 1, 2, 3, 4]])
 def test_tokens_without_presence_are_out(training: bool, gone: list[int]) -> None:

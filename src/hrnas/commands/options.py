@@ -71,7 +71,8 @@ class TrainingOptions:
     sync_norm: with several processes, batch norms see the batches of all of them.
     seed: of weights, order and augmentation.
     workers: processes that read and augment; 0 reads in the main process.
-    cache: memory for decoded images and masks, over all processes that read; 0 decodes them anew each time.
+    cache: memory for decoded images and masks, of each process that trains, shared by those that read for it; 0
+        decodes them anew each time.
     device: auto, cpu, cuda, cuda:0, ...
     precision: float32 or bfloat16, of the training step's operations; weights, loss and evaluation stay float32.
     recompute: keep only the inputs of the search blocks for the backward pass and compute them again there: less
@@ -109,7 +110,8 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         if self.input_size is not None and not isinstance(self.input_size, InputSize):
             object.__setattr__(self, "input_size", InputSize(*self.input_size))  # a plain (H, W) from Python
-        object.__setattr__(self, "cache", MemorySize(self.cache))  # a plain number from Python
+        cache = MemorySize.parse(self.cache) if isinstance(self.cache, str) else MemorySize(self.cache)
+        object.__setattr__(self, "cache", cache)  # a plain number or text from Python
         for name in (
             "steps",
             "batch_size",

@@ -1,6 +1,7 @@
 """hrnas resume: go on with a run that was stopped, as if it never had been."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,12 @@ class ResumeOptions:
 def resume(
     options: ResumeOptions,
     *,
-    data: str | dict[str, Any] | None = None,
-    device: str | None = None,
-    workers: int | None = None,
+    elsewhere: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Continue a search or a training; return its result.
 
-    data, device, workers: when a training goes on elsewhere, where its data now are (written into config.yaml) and what
-    it runs on; as config.yaml has them where left out.
+    elsewhere: options of a training that goes on elsewhere: where its data now are (written into config.yaml), if
+    given, and what it runs on; as config.yaml has them where left out.
     Without a checkpoint the run begins anew; a damaged one is set aside for the one before it. Raises InputError when
     the run is finished or no run, CheckpointError when no checkpoint is whole or the last is of something else.
     """
@@ -58,11 +57,9 @@ def resume(
         return search(search_options, checkpoint=checkpoint, is_resumed=True)
     if verb == "train":
         train_options = replace(options_from(TrainOptions, config), run=str(run))
-        if data is not None:
-            train_options = replace(train_options, data=data)
-        if device is not None and workers is not None:
-            train_options = replace(train_options, device=device, workers=workers)
-        return train(train_options, checkpoint=checkpoint, is_resumed=True, has_moved=data is not None)
+        moved = {name: value for name, value in (elsewhere or {}).items() if value is not None}
+        train_options = replace(train_options, **moved)
+        return train(train_options, checkpoint=checkpoint, is_resumed=True, has_moved="data" in moved)
     raise InputError(f"{run} was written by '{verb}', which cannot be resumed; search and train can.")
 
 

@@ -94,7 +94,8 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     check_reachable(supernet, input_size, targets, align=align)
     session.check_batch(supernet, options)
     if not is_resumed:
-        config = resolved_config(options, data=session.description.to_dict(), input_size=input_size)
+        resolved = {"data": session.description.to_dict(), "input_size": input_size, "align": str(align)}
+        config = resolved_config(options, **resolved)
         checkpoint, is_resumed = begin_run(run, "search", config, options, session)
 
     torch.manual_seed(options.seed)

@@ -166,7 +166,8 @@ def open_session(
                     height, width = next(iter(opened.values())).read(0).mask.shape
                     input_size = InputSize(height, width)
     if cache and description.toycity is None:  # Toy City is in memory as it is
-        memory = SampleMemory(cache)
+        with processes.sharing_errors():
+            memory = SampleMemory(cache)
         opened = {split: CachedSet(dataset, memory) for split, dataset in opened.items()}
     return Session(
         description=description,

@@ -1,7 +1,7 @@
 """hrnas train: train a given architecture, fresh or from weights."""
 
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,8 +31,8 @@ from hrnas.errors import InputError, Interrupted
 from hrnas.models.loading import load_trained
 from hrnas.models.network import Network
 
-SETTLED: Final = ("steps", "batch_size", "accumulate", "seed", "precision", "sync_norm", "weights", "evaluations")
-"""Options that a network set aside by a search is finished with as the search says."""
+OF_PLACE: Final = ("data", "device", "workers", "cache", "recompute")
+"""Options that may differ when a network set aside by a search is finished elsewhere: the numbers do not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,32 +175,41 @@ def train(
             f"validation_{task.metric}": recorder.best,
         }
     )
-    search_run = run.resolve().parents[1]
     with processes.sharing_errors(), writing(run):
-        if processes.is_zero and set_aside_line(run) is not None and (search_run / "pareto.json").is_file():
-            refresh_pareto(search_run)
+        if processes.is_zero and set_aside_line(run) is not None:
+            search_run = run.resolve().parents[1]
+            if (search_run / "pareto.json").is_file():
+                refresh_pareto(search_run)
     return result
 
 
 def _finish(options: TrainOptions) -> dict[str, Any]:
     """Finish a network that a search has set aside, with the settings it was set aside with.
 
-    Where it runs may differ: data, device and workers are those given. Raises InputError for other settings.
+    Where it runs may differ: data, device and workers are those given, cache and recompute where they are given.
+    Raises InputError for other settings.
     """
     from hrnas.commands.recipes import recipe_values
     from hrnas.commands.resume import ResumeOptions, resume  # not above: resume goes on with a training
 
     folder = Path(options.architecture)
     _, config = read_config(folder)
-    recipe = {} if options.data is None else recipe_values(None, options.data, TrainOptions)
-    for field in fields(TrainOptions):
-        given, own = getattr(options, field.name), config.get(field.name)
-        if field.name in SETTLED and given not in (field.default, own, recipe.get(field.name)):
+    plain = TrainOptions(architecture=options.architecture)
+    given, default = resolved_config(options), resolved_config(plain)
+    recipe = dict(default)
+    for name, value in ({} if options.data is None else recipe_values(None, options.data, TrainOptions)).items():
+        recipe[name] = {**default[name], **value} if isinstance(value, dict) else value
+    for name, value in given.items():
+        if name not in OF_PLACE and value not in (default[name], config.get(name), recipe[name]):
             raise InputError(
-                f"{field.name} is {given}; {folder} is finished with the settings of its search, here {own}. Leave it "
-                "out, or give --run to train the architecture afresh."
+                f"{name} is {value}; {folder} is finished with the settings of its search, here {config.get(name)}. "
+                "Leave it out, or give --run to train the architecture afresh."
             )
-    return resume(ResumeOptions(run=str(folder)), data=options.data, device=options.device, workers=options.workers)
+    elsewhere = {name: getattr(options, name) for name in OF_PLACE}
+    for name in ("cache", "recompute"):
+        if elsewhere[name] == getattr(plain, name):
+            del elsewhere[name]
+    return resume(ResumeOptions(run=str(folder)), elsewhere=elsewhere)
 
 
 def _architecture(given: str, num_outputs: int) -> Architecture:

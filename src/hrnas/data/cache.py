@@ -1,4 +1,4 @@
-"""Decoded samples kept in memory that all processes of a run share, up to a limit.
+"""Decoded samples kept in memory that a process shares with those that read for it, up to a limit.
 
 The memory is mapped before the processes that read are forked: what one of them has decoded the others find there, and
 so does every validation after the first. Training draws samples in random order, epoch after epoch, so no choice of
@@ -17,6 +17,7 @@ import numpy as np
 
 from hrnas.data.opening import SegmentationSet
 from hrnas.data.pictures import RGB
+from hrnas.errors import InputError
 from hrnas.structures import Sample
 
 _FIELDS: Final = 4
@@ -26,11 +27,19 @@ _PATIENCE: Final = 1.0
 
 
 class SampleMemory:
-    """Memory for the samples of one or more sets. limit: bytes, at least 1; it takes room as it fills."""
+    """Memory for the samples of one or more sets. limit: bytes, at least 1; it takes room as it fills.
+
+    Raises InputError where the system does not give so much.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.content = np.frombuffer(mmap.mmap(-1, limit), np.uint8)
+        try:
+            self.content = np.frombuffer(mmap.mmap(-1, limit), np.uint8)
+        except (OSError, OverflowError):
+            raise InputError(
+                f"cache is {limit:,} bytes, more than this machine gives; give less, or 0 for none, with --cache."
+            ) from None
         self._used = np.frombuffer(mmap.mmap(-1, 8), np.int64)
         self._lock = multiprocessing.Lock()
 

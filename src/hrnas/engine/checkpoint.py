@@ -28,7 +28,7 @@ from hrnas.errors import CheckpointError, DamagedError, InputError
 from hrnas.models.loading import load_weights
 
 FORMAT: Final = "hrnas-checkpoint"
-VERSION: Final = 1
+VERSION: Final = 2
 _TENSOR_FILES: Final = ("model", "averages", "optimizer", "extra")
 _REPLACED: Final = ".replaced"
 

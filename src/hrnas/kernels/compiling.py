@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from hrnas.cache import cache_folder
+from hrnas.errors import InputError, did_you_mean
 
 SWITCH: Final = "HRNAS_KERNELS"
 """Environment variable: "off" leaves the kernels out; "triton" has those of GPUs run, which no GPU has measured yet."""
+_VALUES: Final = ("off", "triton")
 _SOURCES: Final = sorted(Path(__file__).parent.glob("*.cpp"))
 _HEADERS: Final = sorted(Path(__file__).parent.glob("*.h"))
 _FLAGS: Final = (
@@ -43,10 +46,10 @@ def problem() -> str | None:
     try:
         file = _compiled_file()
         if not file.is_file():
-            if shutil.which(_compiler()) is None:
-                return f"no C++ compiler: '{_compiler()}' is not there; install g++ or set CXX"
+            if shutil.which(_compiler()[0]) is None:
+                return f"no C++ compiler: '{_compiler()[0]}' is not there; install g++ or set CXX"
             _compile(file)
-        elif (owner := file.stat().st_uid) not in (os.getuid(), 0):
+        elif hasattr(os, "getuid") and (owner := file.stat().st_uid) not in (os.getuid(), 0):
             return f"{file} belongs to another user ({owner}); set HRNAS_CACHE to a folder of your own"
         try:
             ctypes.CDLL(str(file))
@@ -54,8 +57,10 @@ def problem() -> str | None:
             _compile(file)
             ctypes.CDLL(str(file))
     except subprocess.CalledProcessError as error:
-        lines = str(error.stderr).strip().splitlines()
-        return f"'{_compiler()}' failed: {next((line for line in lines if 'error' in line), '')[:200]}"
+        lines = str(error.stderr).strip().splitlines() or [f"exit code {error.returncode}"]
+        return (
+            f"'{shlex.join(_compiler())}' failed: {next((line for line in lines if 'error' in line), lines[-1])[:200]}"
+        )
     except (OSError, RuntimeError, UnicodeError, subprocess.TimeoutExpired) as error:
         return " ".join(str(error).split())[:200]
     return None
@@ -67,14 +72,14 @@ def known_state() -> str | None:
 
 
 def is_switched_off() -> bool:
-    """Return whether the user wants no kernels."""
-    return os.environ.get(SWITCH, "").lower() == "off"
+    """Return whether the user wants no kernels. Raises InputError for a value that means nothing."""
+    return _switch() == "off"
 
 
 def has_triton(device: str) -> bool:
     """Return whether Triton's kernels shall run on a kind of device; on a CPU in its interpreter only, for tests."""
     return (
-        os.environ.get(SWITCH, "").lower() == "triton"
+        _switch() == "triton"
         and (device == "cuda" or (device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"))
         and find_spec("triton") is not None
     )
@@ -86,12 +91,13 @@ def _compile(file: Path) -> None:
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         made = Path(folder) / file.name
         subprocess.run(
-            [_compiler(), *_flags(), *map(str, _SOURCES), "-o", str(made)],
+            [*_compiler(), *_flags(), *map(str, _SOURCES), "-o", str(made)],
             check=True,
             capture_output=True,
             text=True,
             errors="replace",
             timeout=_SECONDS,
+            env={**os.environ, "LC_ALL": "C"},  # messages are searched for "error"
         )
         made.replace(file)
 
@@ -102,16 +108,24 @@ def _compiled_file() -> Path:
     version = ""
     with suppress(OSError, subprocess.TimeoutExpired):  # compiling will say so
         version = subprocess.run(
-            [_compiler(), "--version"], capture_output=True, text=True, errors="replace", timeout=30
+            [*_compiler(), "--version"], capture_output=True, text=True, errors="replace", timeout=30
         ).stdout
     texts = [file.read_text(encoding="utf-8") for file in (*_SOURCES, *_HEADERS)]
-    parts = [*texts, *_flags(), _compiler(), version, platform.machine(), _features()]
+    parts = [*texts, *_flags(), *_compiler(), version, platform.machine(), _features()]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return cache_folder() / "kernels" / f"kernels-{digest}.so"
 
 
-def _compiler() -> str:
-    return os.environ.get("CXX", "g++")
+def _compiler() -> list[str]:
+    """Return the words of the compiler: CXX may hold a launcher or options too."""
+    return shlex.split(os.environ.get("CXX", "")) or ["g++"]
+
+
+def _switch() -> str:
+    value = os.environ.get(SWITCH, "").lower()
+    if value not in ("", *_VALUES):
+        raise InputError(f"{SWITCH} is '{value}', which means nothing. {did_you_mean(value, _VALUES)}")
+    return value
 
 
 def _flags() -> tuple[str, ...]:

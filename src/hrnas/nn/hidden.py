@@ -31,7 +31,10 @@ def applies(x: Tensor, norms: Sequence[nn.Module]) -> bool:
         type(first) is type(second) is nn.BatchNorm2d
         and first.training == second.training
         and all(norm.affine and norm.track_running_stats for norm in (first, second))
-        and (runs_compiled(x, second.weight.dtype) or (is_plain(x) and compiling.has_triton(x.device.type)))
+        and (
+            runs_compiled(x, second.weight.dtype)
+            or (is_plain(x) and x.dtype != torch.float64 and compiling.has_triton(x.device.type))
+        )
     )
 
 
