@@ -375,7 +375,7 @@ def test_every_flipped_bit_of_the_plain_state_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"format": "other"}, {"version": 2}, {"version": None}, {"step": 7}, {"sha256": None}, {"seal": None}]
+    "change", [{"format": "other"}, {"version": 3}, {"version": None}, {"step": 7}, {"sha256": None}, {"seal": None}]
 )
 def test_a_foreign_or_edited_checkpoint_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     path = saved(tmp_path)
@@ -383,7 +383,7 @@ def test_a_foreign_or_edited_checkpoint_is_refused(tmp_path: Path, change: dict[
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     message = refusal(path)
     if "format" in change or "version" in change:
-        assert "format hrnas-checkpoint, version 1" in message
+        assert "format hrnas-checkpoint, version 2" in message
 
 
 @pytest.mark.parametrize("text", ["[]", "5", "null", "{", '"x"'])
