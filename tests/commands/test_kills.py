@@ -95,7 +95,7 @@ def test_a_run_killed_again_and_again_at_random_times_ends_as_if_it_had_not(
         begun = (run / "config.yaml").exists()
         code = run_elsewhere(
             (lambda: hrnas("resume", run)) if begun else (lambda: tiny.search(data, run, **OFTEN)),
-            seconds=draw.uniform(0, 0.6 * duration),
+            seconds=draw.uniform(0, 0.3 * duration),
         )
         if code == 0:
             break

@@ -1,8 +1,7 @@
 """Compiling the CPU kernels: without a compiler, switched off, with a damaged cache."""
 
-import os
-import subprocess
-import sys
+import ctypes
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,39 +9,69 @@ import pytest
 from hrnas.errors import InputError
 from hrnas.kernels import compiling
 
-SUPPORT = """
-import torch
-from hrnas.kernels import calling, compiling
-compiling._SOURCES = compiling._SOURCES[1:2]  # one is compiled sooner than all
-print(calling.supports(torch.ones(1)), compiling.problem())
+SOURCE = """
+extern "C" int answer() { return 42; }
 """
 
 
-def support(tmp_path: Path, **environment: str) -> str:
-    """Return what a new process with an empty cache finds."""
-    known = {name: value for name, value in os.environ.items() if name not in ("CXX", "HRNAS_KERNELS")}
-    known |= {"PYTHONPATH": os.pathsep.join(sys.path), "HRNAS_CACHE": str(tmp_path / "cache"), **environment}
-    return subprocess.run(
-        [sys.executable, "-c", SUPPORT], env=known, check=True, capture_output=True, text=True
-    ).stdout.strip()
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache, and a source that is compiled in no time."""
+    (tmp_path / "answer.cpp").write_text(SOURCE)
+    monkeypatch.setattr(compiling, "_SOURCES", [tmp_path / "answer.cpp"])
+    monkeypatch.setattr(compiling, "_HEADERS", [])
+    monkeypatch.setenv("HRNAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("HRNAS_KERNELS", raising=False)
+    yield tmp_path / "cache"
+    compiling._compiled_file.cache_clear()
 
 
-def test_without_a_compiler_torch_does_it(tmp_path: Path) -> None:
-    assert support(tmp_path, CXX="no-such-compiler") == (
-        "False no C++ compiler: 'no-such-compiler' is not there; install g++ or set CXX"
-    )
-    assert support(tmp_path, CXX="no-such-compiler -m64").startswith("False no C++ compiler: 'no-such-compiler' is not")
-    assert support(tmp_path, CXX="false -m64") == "False 'false -m64' failed: exit code 1"
-    assert support(tmp_path, HRNAS_KERNELS="off") == "False switched off by HRNAS_KERNELS"
+def problem() -> str | None:
+    """Return what a new process would find."""
+    compiling._compiled_file.cache_clear()
+    return compiling.problem.__wrapped__()
+
+
+def test_without_a_compiler_torch_does_it(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in ("no-such-compiler", "no-such-compiler -m64"):
+        monkeypatch.setenv("CXX", words)
+        assert problem() == "no C++ compiler: 'no-such-compiler' is not there; install g++ or set CXX"
+    monkeypatch.setenv("CXX", "false -m64")
+    assert problem() == "'false -m64' failed: exit code 1"
+    monkeypatch.setenv("HRNAS_KERNELS", "off")
+    assert problem() == "switched off by HRNAS_KERNELS"
+    monkeypatch.delenv("HRNAS_KERNELS")
     (tmp_path / "file").write_text("where a folder should be")
-    assert support(tmp_path, HRNAS_CACHE=str(tmp_path / "file")).startswith("False ")
+    monkeypatch.setenv("HRNAS_CACHE", str(tmp_path / "file"))
+    assert problem() is not None
+    assert not cache.exists()
 
 
-def test_a_damaged_file_in_the_cache_is_made_again(tmp_path: Path) -> None:
-    assert support(tmp_path) == "True None"
-    (file,) = (tmp_path / "cache" / "kernels").iterdir()
-    file.write_bytes(file.read_bytes()[:100])
-    assert support(tmp_path) == "True None"
+@pytest.mark.skipif(compiling.problem() is not None, reason=f"no kernels: {compiling.problem()}")
+def test_they_are_compiled_once_and_again_where_the_file_is_damaged(cache: Path) -> None:
+    assert problem() is None
+    (file,) = (cache / "kernels").iterdir()
+    assert ctypes.CDLL(str(file)).answer() == 42
+    made = file.stat().st_mtime_ns
+    assert problem() is None
+    assert file.stat().st_mtime_ns == made
+    other = file.with_name("other.so")  # a library that is loaded is not written to
+    other.write_bytes(file.read_bytes()[:100])
+    other.replace(file)
+    assert problem() is None
+    assert file.stat().st_size > 100
+    assert len(list((cache / "kernels").iterdir())) == 1
+
+
+@pytest.mark.skipif(compiling.problem() is not None, reason=f"no kernels: {compiling.problem()}")
+def test_what_does_not_compile_says_why(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "answer.cpp").write_text("nonsense;")
+    found = problem()
+    assert found is not None
+    assert "failed: " in found
+    assert "error" in found
+    assert not list((cache / "kernels").iterdir())
 
 
 def test_a_switch_that_means_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

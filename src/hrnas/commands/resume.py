@@ -12,6 +12,7 @@ from hrnas.commands.beginning import last_checkpoint
 from hrnas.commands.resolved import options_from
 from hrnas.commands.run_directory import clear_leftovers, read_config
 from hrnas.commands.search import SearchOptions, search
+from hrnas.commands.session import Session
 from hrnas.commands.train import TrainOptions, train
 from hrnas.engine.distributed import join_processes
 from hrnas.errors import InputError
@@ -31,11 +32,13 @@ def resume(
     options: ResumeOptions,
     *,
     elsewhere: Mapping[str, Any] | None = None,
+    session: Session | None = None,
 ) -> dict[str, Any]:
     """Continue a search or a training; return its result.
 
     elsewhere: options of a training that goes on elsewhere: where its data now are (written into config.yaml), if
     given, and what it runs on; as config.yaml has them where left out.
+    session: of the search that finishes a training.
     Without a checkpoint the run begins anew; a damaged one is set aside for the one before it. Raises InputError when
     the run is finished or no run, CheckpointError when no checkpoint is whole or the last is of something else.
     """
@@ -59,7 +62,9 @@ def resume(
         train_options = replace(options_from(TrainOptions, config), run=str(run))
         moved = {name: value for name, value in (elsewhere or {}).items() if value is not None}
         train_options = replace(train_options, **moved)
-        return train(train_options, checkpoint=checkpoint, is_resumed=True, has_moved="data" in moved)
+        return train(
+            train_options, checkpoint=checkpoint, is_resumed=True, has_moved="data" in moved, session=session
+        )
     raise InputError(f"{run} was written by '{verb}', which cannot be resumed; search and train can.")
 
 

@@ -19,7 +19,7 @@ from hrnas.commands.progress import LoopProgress
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
 from hrnas.commands.run_directory import writing
-from hrnas.commands.session import open_training_session, sized_run_name
+from hrnas.commands.session import Session, open_training_session, sized_run_name
 from hrnas.commands.set_aside import set_aside
 from hrnas.commands.waiting import Waited
 from hrnas.data.transforms import normalize
@@ -237,7 +237,7 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         if is_stopping and options.finish:
             raise Interrupted(f"Stopped before the other networks are finished; continue with 'hrnas resume {run}'.")
     for target in targets[:-1] if options.finish else ():
-        seconds += _finished(budget_folder(run, target), run)["seconds"]
+        seconds += _finished(budget_folder(run, target), run, session)["seconds"]
     result = recorder.finish(
         {
             "verb": "search",
@@ -272,7 +272,7 @@ def align_of(align: str, device: torch.device) -> int:
     return DEVICE_ALIGN.get(device.type, 1) if align == "auto" else int(align)
 
 
-def _finished(folder: Path, run: Path) -> dict[str, Any]:
+def _finished(folder: Path, run: Path, session: Session) -> dict[str, Any]:
     """Finish a network that a run has set aside, unless it is finished; return its result."""
     from hrnas.commands.resume import ResumeOptions, resume  # not above: resume goes on with a search
 
@@ -282,7 +282,7 @@ def _finished(folder: Path, run: Path) -> dict[str, Any]:
     rich.get_console().print(f"Finishing {folder}", markup=False, highlight=False, soft_wrap=True)
     remedy = f"ontinue with 'hrnas resume {run}'."
     try:
-        return resume(ResumeOptions(run=str(folder)))
+        return resume(ResumeOptions(run=str(folder)), session=session)
     except Interrupted:
         raise Interrupted(f"Stopped while {folder} is finished; c{remedy}") from None
     except LostProcessError as error:

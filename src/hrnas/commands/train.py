@@ -18,7 +18,7 @@ from hrnas.commands.progress import LoopProgress
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
 from hrnas.commands.run_directory import read_config, record_data, writing
-from hrnas.commands.session import open_training_session, sized_run_name
+from hrnas.commands.session import Session, open_training_session, sized_run_name
 from hrnas.commands.waiting import Waited
 from hrnas.costing.analytic import cost
 from hrnas.data.transforms import normalize
@@ -56,11 +56,13 @@ def train(
     checkpoint: Checkpoint | None = None,
     is_resumed: bool = False,
     has_moved: bool = False,
+    session: Session | None = None,
 ) -> dict[str, Any]:
     """Train a network, or go on with it; return the result, which is also in RUN/result.json.
 
     is_resumed: the run directory is there; go on from its checkpoint, or from the start where it has none.
     has_moved: its data are elsewhere now, as the options say; config.yaml is made to say so too.
+    session: the one of the search that finishes it, whose data and decoded images are the same; opened where left out.
 
     Raises InputError for data, options or files that cannot be used, before anything is written; Interrupted after
     SIGINT or SIGTERM, with a checkpoint written.
@@ -72,7 +74,7 @@ def train(
             f"data is missing; only a network that a search has set aside, RUN/budgets/NAME, knows its own, and "
             f"{options.architecture} is none. Give a data.yaml after it."
         )
-    session = open_training_session(options.data, options)
+    session = session or open_training_session(options.data, options)
     task, input_size, processes = session.task, session.input_size, session.processes
     architecture = checkpoint.architecture if checkpoint else _architecture(options.architecture, task.num_outputs)
     network_name = f"{architecture.name}-{fingerprint(architecture)[:6]}"
