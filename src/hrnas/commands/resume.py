@@ -62,9 +62,7 @@ def resume(
         train_options = replace(options_from(TrainOptions, config), run=str(run))
         moved = {name: value for name, value in (elsewhere or {}).items() if value is not None}
         train_options = replace(train_options, **moved)
-        return train(
-            train_options, checkpoint=checkpoint, is_resumed=True, has_moved="data" in moved, session=session
-        )
+        return train(train_options, checkpoint=checkpoint, is_resumed=True, has_moved="data" in moved, session=session)
     raise InputError(f"{run} was written by '{verb}', which cannot be resumed; search and train can.")
 
 
