@@ -10,7 +10,7 @@ VENV_PYTHON := .venv/bin/python
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
 
-demo: venv ## search, evaluate, predict and report on the built-in Toy City (about 5 minutes on 2 cores)
+demo: venv ## search, evaluate, predict and report on the built-in Toy City (two to four minutes on 2 cores)
 	@PYTHON=$(VENV_PYTHON) scripts/demo
 
 test: venv ## the test suite

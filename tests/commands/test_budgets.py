@@ -12,6 +12,7 @@ import hrnas as package
 from commands import tiny
 from commands.tiny import hrnas
 from hrnas.arch.file import fingerprint, read_architecture
+from hrnas.commands import recipes
 from hrnas.costing.analytic import cost
 from hrnas.engine.optimization import OptimizerOptions, learning_rate
 
@@ -234,7 +235,9 @@ def test_finishing_elsewhere_remembers_where_the_data_are(unfinished: Path, tmp_
     assert hrnas("evaluate", folder, "--json").result["samples"] == 3
 
 
-def test_finishing_refuses_other_settings_and_other_classes(unfinished: Path, tmp_path: Path) -> None:
+def test_finishing_refuses_other_settings_and_other_classes(
+    unfinished: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "folder"
     shutil.copytree(unfinished / "budgets/60pct", folder)
     outcome = hrnas("train", folder, "--steps", "77")
@@ -247,7 +250,9 @@ def test_finishing_refuses_other_settings_and_other_classes(unfinished: Path, tm
     outcome = hrnas("train", folder, tiny.pictures(tmp_path / "pictures"))
     assert outcome.code == 2
     assert "The data have 3 classes" in outcome.err
-    assert hrnas("train", folder, "--workers", "0", "--device", "cpu").code == 0
+    monkeypatch.setattr(recipes, "recipe_values", lambda *_: {"optimizer.weight_decay": 0.5})  # as of a known data set
+    own = ("--optimizer.warmup", "0.0", "--optimizer.weight_decay", "0.5")  # of the search's, of the recipe's
+    assert hrnas("train", folder, data, "--workers", "0", "--device", "cpu", *own).code == 0
 
 
 def test_a_wish_to_stop_in_the_last_step_is_granted_before_the_others_are_finished(data: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from hrnas.kernels import calling, compiling
 from hrnas.nn import compiled
 from hrnas.nn.transformer import LightweightTransformer, position_map, set_presences
-from hrnas.nn.transformer_layer import Attention, dropout_masks
+from hrnas.nn.transformer_layer import Attention, Layer, dropout_masks
 
 EPS = 1e-5
 
@@ -217,6 +217,29 @@ def test_dropout_multiplies_by_its_masks(
     torch.manual_seed(1)
     masks = [dropout_masks(shapes, 0.3, x) for _ in range(2)]
     assert_equals_the_plain_one(transformer, x, out_size, 1e-10, masks)
+
+
+@pytest.mark.skipif(compiling.problem() is not None, reason=f"no kernels: {compiling.problem()}")
+@pytest.mark.parametrize("heads", [1, 2])
+def test_any_number_of_threads_gives_the_same_bits(heads: int) -> None:
+    """Enough rows that threads are worth their start."""
+    torch.manual_seed(0)
+    layer = Layer(64, heads, 0.1)
+    x, queries = torch.randn(9, 20, 64), torch.randn(20, 64)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            torch.manual_seed(1)
+            given = [value.clone().requires_grad_() for value in (x, queries)]
+            out = layer(layer(given[0]), given[1])
+            out.backward(torch.ones_like(out).cumsum(1))
+            results.append([out.detach(), *(value.grad for value in (*given, *layer.parameters()))])
+            layer.zero_grad()
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -1,6 +1,7 @@
 """hrnas train: train a given architecture, fresh or from weights."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +33,7 @@ from hrnas.models.loading import load_trained
 from hrnas.models.network import Network
 
 OF_PLACE: Final = ("data", "device", "workers", "cache", "recompute")
-"""Options that may differ when a network set aside by a search is finished elsewhere: the numbers do not."""
+"""Options that may differ when a network set aside by a search is finished elsewhere: where its data are, and means."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,8 @@ def train(
             f"data is missing; only a network that a search has set aside, RUN/budgets/NAME, knows its own, and "
             f"{options.architecture} is none. Give a data.yaml after it."
         )
-    session = session or open_training_session(options.data, options)
+    if session is None or session.description.to_dict() != options.data or session.input_size != options.input_size:
+        session = open_training_session(options.data, options)  # a folder may have been given other data since
     task, input_size, processes = session.task, session.input_size, session.processes
     architecture = checkpoint.architecture if checkpoint else _architecture(options.architecture, task.num_outputs)
     network_name = f"{architecture.name}-{fingerprint(architecture)[:6]}"
@@ -197,14 +199,12 @@ def _finish(options: TrainOptions) -> dict[str, Any]:
     folder = Path(options.architecture)
     _, config = read_config(folder)
     plain = TrainOptions(architecture=options.architecture)
-    given, default = resolved_config(options), resolved_config(plain)
-    recipe = dict(default)
-    for name, value in ({} if options.data is None else recipe_values(None, options.data, TrainOptions)).items():
-        recipe[name] = {**default[name], **value} if isinstance(value, dict) else value
-    for name, value in given.items():
-        if name not in OF_PLACE and value not in (default[name], config.get(name), recipe[name]):
+    default, own = _leaves(resolved_config(plain)), _leaves(config)
+    recipe = {} if options.data is None else recipe_values(None, options.data, TrainOptions)
+    for name, value in _leaves(resolved_config(options)).items():
+        if value not in (default.get(name), own.get(name), recipe.get(name)):
             raise InputError(
-                f"{name} is {value}; {folder} is finished with the settings of its search, here {config.get(name)}. "
+                f"{name} is {value}; {folder} is finished with the settings of its search, here {own.get(name)}. "
                 "Leave it out, or give --run to train the architecture afresh."
             )
     elsewhere = {name: getattr(options, name) for name in OF_PLACE}
@@ -212,6 +212,17 @@ def _finish(options: TrainOptions) -> dict[str, Any]:
         if elsewhere[name] == getattr(plain, name):
             del elsewhere[name]
     return resume(ResumeOptions(run=str(folder)), elsewhere=elsewhere)
+
+
+def _leaves(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a config.yaml that a finishing settles, those of groups by dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if name not in OF_PLACE:
+            found |= (
+                {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
+            )
+    return found
 
 
 def _architecture(given: str, num_outputs: int) -> Architecture:

@@ -207,7 +207,7 @@ def _block(
     # With the kernels these are slices, each smaller than MAPPED.
     small = sum(hidden) if terms.kernels else sum(2 * maps for maps in hidden if maps < MAPPED)
     if block.tokens:
-        tokens = _transformer(block, architecture.token_size, terms)
+        tokens = _transformer(block, architecture, terms)
         inner, small = inner + tokens, small + tokens
     return _Part(
         kept=out if is_kept else 0,
@@ -233,15 +233,16 @@ def _depthwise_scratch(kernel_size: int, channels: int, areas: int, terms: _Term
     return weights * block**2 * (_FLOAT + terms.number) + channels * block * areas * terms.number
 
 
-def _transformer(block: Block, token_size: int, terms: _Terms) -> int:
+def _transformer(block: Block, architecture: Architecture, terms: _Terms) -> int:
     """Return the bytes a lightweight transformer keeps: small maps at both ends, multiples of N*D and N*N between.
 
     The multiples are what torch's saved tensors add up to; in bfloat16 some of them are float32.
     """
-    width, tokens = token_size**2, block.tokens
+    width, tokens = architecture.token_size**2, block.tokens
     per_number, per_pair = (24, 4) if terms.kernels else (32, 6) if terms.number == _FLOAT else (36, 12)
+    pairs = per_pair * architecture.attention_heads * tokens**2
     ends = (block.in_channels + 2 + block.out_channels) * width
-    return terms.bytes(ends + per_number * tokens * width + per_pair * tokens**2)
+    return terms.bytes(ends + per_number * tokens * width + pairs)
 
 
 def _loss(architecture: Architecture, input_size: Size, images: int) -> _Part:

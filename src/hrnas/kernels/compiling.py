@@ -61,7 +61,7 @@ def problem() -> str | None:
         return (
             f"'{shlex.join(_compiler())}' failed: {next((line for line in lines if 'error' in line), lines[-1])[:200]}"
         )
-    except (OSError, RuntimeError, UnicodeError, subprocess.TimeoutExpired) as error:
+    except (OSError, RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
         return " ".join(str(error).split())[:200]
     return None
 

@@ -2,7 +2,7 @@
 //
 // Post-norm: attention, residual, layer norm, feed-forward, residual, layer norm. The matrices are a few dozen rows and
 // columns: called one by one they cost their calls and not their arithmetic, so a pass is one call. Tasks are images,
-// then rows of what is written; sums go in one order: any number of threads gives the same bits.
+// then weights; sums go in one order: any number of threads gives the same bits.
 
 #include <cmath>
 #include <vector>

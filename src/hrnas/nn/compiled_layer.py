@@ -65,4 +65,6 @@ def _given(
     heads: int,
     eps: float,
 ) -> transformer.Layer:
-    return transformer.Layer(x.contiguous(), queries, key_bias, transformer.Weights(*weights), masks, heads, eps)
+    of_layer = transformer.Weights(*(weight.contiguous() for weight in weights))
+    own = None if queries is None else queries.contiguous()
+    return transformer.Layer(x.contiguous(), own, key_bias, of_layer, masks, heads, eps)
