@@ -26,8 +26,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -40,23 +39,18 @@ if WITHOUT not in sys.argv:
 
 import torch  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from cells import machine, markdown_table  # noqa: E402
 from hrnas.arch.architecture import Architecture  # noqa: E402
 from hrnas.arch.file import from_data  # noqa: E402
 from hrnas.costing.analytic import cost  # noqa: E402
 from hrnas.reporting.plain_files import read_json_lines, read_yaml  # noqa: E402
+from launches import Launches  # noqa: E402
 from roofline import floors, measure_machine  # noqa: E402
 from step_picture import draw_steps  # noqa: E402
 from step_variants import VARIANTS, Setting, Variant, named_setting  # noqa: E402
 
 REFERENCE: Final = "a"
-IDLE: Final = (
-    "empty", "new_empty", "empty_like", "empty_strided", "resize_", "set_", "_unsafe_view", "promote_types",
-    "_local_scalar_dense", "_record_function_enter_new", "_record_function_exit",
-)  # fmt: skip
-"""Operators that take memory, make a view, read a number or mark the profile, and compute nothing."""
 CUDA_LAUNCHES: Final = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx")
 Times = dict[str, list[float]]
 
@@ -88,47 +82,11 @@ def measure_times(variants: Mapping[str, Variant], device: str, rounds: int) -> 
     return times, used
 
 
-class _Launches(TorchDispatchMode):
-    """Counts operator calls that do work, by name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: dict[str, int] = {}
-
-    def add(self, name: str) -> None:
-        self.counts[name] = self.counts.get(name, 0) + 1
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        if not func.is_view and name not in IDLE:
-            self.add(name)
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def _counting_compiled(launches: _Launches) -> Iterator[None]:
-    """Count the calls of our compiled kernels too, which torch does not see."""
-    from hrnas.kernels import calling
-
-    find = calling._function
-
-    def counted(name: str, dtype: torch.dtype) -> Callable[..., None]:
-        launches.add(f"compiled {name}")
-        return find(name, dtype)
-
-    calling._function = counted
-    try:
-        yield
-    finally:
-        calling._function = find
-
-
 def count_launches(variant: Variant, device: str) -> dict[str, int]:
     """Return how often each operator, or on CUDA each way of launching, is called in the second step."""
     variant.step()
     if device == "cpu":
-        launches = _Launches()
-        with _counting_compiled(launches), launches:
+        with Launches() as launches:
             variant.step()
         return launches.counts
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as record:
@@ -223,6 +181,7 @@ def compare(arguments: argparse.Namespace, values: dict[str, Any]) -> tuple[dict
     record: dict[str, Any] = {"setting": values, "macs": cost(setting.architecture, setting.input_size).macs}
     rows: dict[str, list[str]] = {name: [name] for name in arguments.variants}
     headers = ["variant"]
+    reference = REFERENCE if REFERENCE in arguments.variants else arguments.variants[0]
     if "times" in arguments.measure:
         built = {name: VARIANTS[name](setting) for name in arguments.variants}
         record["output_difference"] = output_difference(built, setting)
@@ -230,7 +189,6 @@ def compare(arguments: argparse.Namespace, values: dict[str, Any]) -> tuple[dict
         record |= {"seconds": times, "processor_seconds": used}
         del built
         write_record(arguments.out, record)
-        reference = REFERENCE if REFERENCE in times else arguments.variants[0]
         headers += [f"time / {reference}'s", f"times as fast as {reference}"]
         headers.append(f"processor time / {reference}'s" if device == "cpu" else "seconds")
         for name, row in rows.items():
@@ -242,7 +200,6 @@ def compare(arguments: argparse.Namespace, values: dict[str, Any]) -> tuple[dict
     if "memory" in arguments.measure:
         record["memory"] = {name: _in_process("memory", name, values) for name in arguments.variants}
         write_record(arguments.out, record)
-        reference = REFERENCE if REFERENCE in arguments.variants else arguments.variants[0]
         first = record["memory"][reference]
         headers += ["working memory, MiB", f"of {reference}'s", "with weights, MiB", f"of {reference}'s"]
         for name, row in rows.items():

@@ -1,5 +1,6 @@
 """Several budgets from one run, parameters and two limits at once, aligned widths: from the command line."""
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -206,6 +207,19 @@ def test_auto_is_what_was_measured(data: Path, tmp_path: Path) -> None:
     widths = {channels for _, block in architecture.blocks() for _, channels in block.kernels}
     assert widths
     assert all(channels % 8 == 0 for channels in widths)
+
+
+def test_finishing_shares_the_data_of_the_search(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its decoded images too, which would else be held twice."""
+    train = importlib.import_module("hrnas.commands.train")
+    opened: list[str] = []
+    plain = train.open_training_session
+    monkeypatch.setattr(train, "open_training_session", lambda *given: (opened.append("again"), plain(*given))[1])
+    assert tiny.search(data, tmp_path / "run", "--finish", "false", budget=BUDGET).code == 0
+    assert hrnas("train", tmp_path / "run/budgets/80pct").code == 0
+    assert opened == ["again"]
+    assert tiny.search(data, tmp_path / "whole", budget=BUDGET).code == 0
+    assert opened == ["again"]
 
 
 def test_a_resumed_search_leaves_what_is_finished(run: Path, data: Path, tmp_path: Path) -> None:

@@ -1,57 +1,20 @@
 """How many operations a step of a search calls: on a GPU, where each is a launch, that is what a step costs."""
 
-from collections import Counter
-from collections.abc import Callable
-from typing import Any, Self
-
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from hrnas.arch.presets import search_space
 from hrnas.engine.averages import Averages
 from hrnas.engine.optimization import OptimizerOptions, make_optimizer
 from hrnas.engine.training import TrainState, train_step
-from hrnas.kernels import calling, compiling
+from hrnas.kernels import compiling
 from hrnas.models.network import Network
 from hrnas.searching.control import ShrinkOptions
 from hrnas.searching.shrinker import Shrinker
 from hrnas.tasks.segmentation import Segmentation
+from launches import Launches
 
 SIZE = (32, 32)
-ALLOCATIONS = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
-
-
-class Launches(TorchDispatchMode):
-    """Counts the operations called while it is active, by name, those of the compiled kernels too.
-
-    All that reach a device: not views (an output that aliases an input unwritten), not allocations. An operation on a
-    list of tensors counts once, however many kernels it is made of.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-        self._find = calling._function
-
-    def __enter__(self) -> Self:
-        calling._function = self._compiled
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        calling._function = self._find
-        super().__exit__(*error)
-
-    def _compiled(self, name: str, dtype: torch.dtype) -> Callable[..., None]:
-        self.counts[f"compiled {name}"] += 1
-        return self._find(name, dtype)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func._schema.name.split("::")[1]
-        is_view = any(out.alias_info is not None and not out.alias_info.is_write for out in func._schema.returns)
-        if not is_view and name not in ALLOCATIONS and name not in ("_unsafe_view", "detach"):
-            self.counts[name] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def search(transformers: str) -> tuple[TrainState, Shrinker, Segmentation]:

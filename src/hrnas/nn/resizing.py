@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hrnas.kernels import resizing
+from hrnas.kernels.resizing import Size
 from hrnas.nn.compiled import runs_compiled
-
-Size = tuple[int, int]
 
 
 def resize_to(x: Tensor, size: Size) -> Tensor:

@@ -101,9 +101,9 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, queries: Tensor | None = None, key_bias: Tensor | None = None) -> Tensor:
         """Return (B, N, D). With queries (N, D) they attend to x; the residual is x in either case (method, 4)."""
         masks = self._masks(x)
-        weights = self._weights()
-        if runs_compiled(x, weights.out.dtype):
-            return compiled_layer(x, queries, key_bias, masks, weights, heads=self.attention.heads, eps=self.norm1.eps)
+        if runs_compiled(x, self.norm1.weight.dtype):
+            heads, eps = self.attention.heads, self.norm1.eps
+            return compiled_layer(x, queries, key_bias, masks, self._weights(), heads=heads, eps=eps)
         if not masks:
             x = self.norm1(x + self.attention(x, queries, key_bias))
             return self.norm2(x + self.feed_forward(x))
