@@ -25,3 +25,37 @@ class Sample:
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skeleton:
+    """What a set's joints are. K joints.
+
+    names: of the joints. flip_pairs: joints that change places in a mirror image. bones: joints that a drawing joins.
+    sigmas: of the object keypoint similarity, one a joint; COCO's falloff, as pycocotools has it.
+    """
+
+    names: tuple[str, ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+    bones: tuple[tuple[int, int], ...]
+    sigmas: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """One person of a picture: a box, and the joints where they are labelled.
+
+    box: x, y, width, height in pixels of the image, the left upper corner of the first pixel at 0.
+    joints: float32 (K, 3): x, y, visibility (0 not labelled, 1 hidden, 2 visible); all zero without labels.
+    area: of the person in pixels; None where the set has none.
+    annotation_id: None for a detector's box. score: of the box; 1 for a labelled one.
+    index: of the sample in its set.
+    """
+
+    box: tuple[float, float, float, float]
+    joints: NDArray[np.float32]
+    area: float | None
+    image_id: int
+    annotation_id: int | None
+    score: float
+    index: int
