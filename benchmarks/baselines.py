@@ -59,7 +59,7 @@ def main() -> None:
         lambda: hrnas(["plan", arguments.data, *words, *search_words], out / "logs" / "plan.log"),
     )
     budget_macs, input_size = plan["budget_macs"], tuple(plan["input_size"])
-    classes = read_description(arguments.data).num_classes
+    classes = len(read_description(arguments.data).names)
     supernet = search_space(plan["space"], arguments.transformers).supernet(classes)
 
     def trained(method: str, seed: int) -> dict[str, Any]:

@@ -123,13 +123,14 @@ def appetite(space: str, input_size: tuple[int, int], steps: int) -> float:
     import torch
 
     from hrnas.arch.presets import search_space
+    from hrnas.data.description import DataDescription
     from hrnas.engine.averages import Averages
     from hrnas.engine.optimization import OptimizerOptions, make_optimizer
     from hrnas.engine.training import TrainState, train_step
     from hrnas.models.network import Network
-    from hrnas.tasks.segmentation import Segmentation
+    from hrnas.tasks import make_task
 
-    task = Segmentation(names=tuple(map(str, range(11))), colors=((0, 0, 0),) * 11)
+    task = make_task(DataDescription(task="segmentation", names=tuple(map(str, range(11))), colors=((0, 0, 0),) * 11))
     model = Network(search_space(space, None).supernet(task.num_outputs)).to(memory_format=torch.channels_last)
     state = TrainState(
         model=model, optimizer=make_optimizer(model, OptimizerOptions()), averages=Averages(model, BATCH)

@@ -70,15 +70,18 @@ def measure(row: dict[str, Any], kind: str) -> int:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
+    from hrnas.data.description import DataDescription
     from hrnas.data.transforms import normalize
     from hrnas.engine.averages import Averages
     from hrnas.engine.optimization import OptimizerOptions, make_optimizer
     from hrnas.engine.recomputation import recompute_blocks
     from hrnas.engine.training import TrainState, train_step
     from hrnas.models.network import Network
-    from hrnas.tasks.segmentation import Segmentation
+    from hrnas.tasks import make_task
 
-    task = Segmentation(names=tuple(map(str, range(CLASSES))), colors=((0, 0, 0),) * CLASSES)
+    task = make_task(
+        DataDescription(task="segmentation", names=tuple(map(str, range(CLASSES))), colors=((0, 0, 0),) * CLASSES)
+    )
 
     def steps(architecture: Any, size: tuple[int, int], batch: int, count: int) -> None:
         model = Network(architecture).to(memory_format=torch.channels_last)

@@ -18,6 +18,7 @@ from hrnas.arch.architecture import Architecture
 from hrnas.arch.presets import search_space
 from hrnas.commands.search import align_of
 from hrnas.costing.analytic import Size
+from hrnas.data.description import DataDescription
 from hrnas.data.transforms import normalize
 from hrnas.engine.averages import Averages
 from hrnas.engine.optimization import OptimizerOptions, make_optimizer
@@ -27,7 +28,8 @@ from hrnas.searching.control import ShrinkOptions
 from hrnas.searching.penalty import gradient_sizes, pull_to_zero, relative_costs
 from hrnas.searching.shrinker import Shrinker, cost_range
 from hrnas.searching.units import factors, unit_costs, unit_groups
-from hrnas.tasks.segmentation import Segmentation
+from hrnas.tasks import make_task
+from hrnas.tasks.task import Task
 from textbook import TextbookNetwork, load_weights, matches
 
 RATE: Final = 1e-5
@@ -61,8 +63,12 @@ class Setting:
         labels = torch.randint(0, self.outputs, (shape[0], *shape[2:]), dtype=torch.uint8, generator=generator)
         return normalize(images.to(self.device)), labels.to(self.device)
 
-    def task(self) -> Segmentation:
-        return Segmentation(names=tuple(map(str, range(self.outputs))), colors=((0, 0, 0),) * self.outputs)
+    def task(self) -> Task:
+        return make_task(
+            DataDescription(
+                task="segmentation", names=tuple(map(str, range(self.outputs))), colors=((0, 0, 0),) * self.outputs
+            )
+        )
 
     def network(self) -> Network:
         """Return the network with its first weights, the same at each call."""

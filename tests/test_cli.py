@@ -15,12 +15,13 @@ from jsonargparse import ArgumentParser
 from commands import tiny
 from commands.tiny import hrnas
 from hrnas.cli import VERBS, _parser, parse_options
-from hrnas.commands.options import InputSize, MemorySize
+from hrnas.commands.options import MemorySize
 from hrnas.commands.plan import PlanOptions
 from hrnas.commands.recipes import known_recipes
 from hrnas.commands.resolved import options_from, resolved_config
 from hrnas.commands.search import SearchOptions
 from hrnas.commands.train import TrainOptions
+from hrnas.data.sizes import InputSize
 from hrnas.version import VERSION
 
 

@@ -12,6 +12,7 @@ from hrnas.arch.architecture import Architecture
 from hrnas.arch.presets import search_space
 from hrnas.costing.analytic import cost
 from hrnas.costing.memory import training_memory
+from hrnas.data.description import DataDescription
 from hrnas.data.transforms import normalize
 from hrnas.engine.averages import Averages
 from hrnas.engine.optimization import OptimizerOptions, make_optimizer
@@ -21,7 +22,7 @@ from hrnas.kernels import compiling
 from hrnas.models.network import Network
 from hrnas.nn import compiled
 from hrnas.searching.plan import smallest_network, uniform_network
-from hrnas.tasks.segmentation import Segmentation
+from hrnas.tasks import make_task
 
 WIDE = search_space("hr-small").supernet(11)
 
@@ -30,7 +31,9 @@ def allocated(architecture: Architecture, size: tuple[int, int], batch: int, *, 
     """Return the most bytes torch had given out at a time during two training steps, building included."""
     assert architecture.head is not None
     classes = architecture.head.outputs
-    task = Segmentation(names=tuple(map(str, range(classes))), colors=((0, 0, 0),) * classes)
+    task = make_task(
+        DataDescription(task="segmentation", names=tuple(map(str, range(classes))), colors=((0, 0, 0),) * classes)
+    )
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         model = Network(architecture).to(memory_format=torch.channels_last)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.test_loading import Numbered, batches, equal
+from data.test_loading import VIEWS, Numbered, batches, equal
 from hrnas.data import cache
 from hrnas.data.cache import CachedSet, SampleMemory
 from hrnas.data.folders import FolderSet
@@ -30,8 +30,29 @@ class Counted(Numbered):
         return super().read(index)
 
 
+def size_of(sample: Sample) -> int:
+    """Bytes that a sample takes."""
+    memory = SampleMemory(2**20)
+    kept = CachedSet(One(sample), memory)
+    kept.read(0)
+    return memory.used
+
+
+class One:
+    """A set of one sample."""
+
+    def __init__(self, sample: Sample) -> None:
+        self.sample = sample
+
+    def __len__(self) -> int:
+        return 1
+
+    def read(self, index: int) -> Sample:
+        return self.sample
+
+
 def same(one: Sample, other: Sample) -> bool:
-    return one.name == other.name and np.array_equal(one.image, other.image) and np.array_equal(one.mask, other.mask)
+    return one.name == other.name and np.array_equal(one.image, other.image) and np.array_equal(one.truth, other.truth)
 
 
 @pytest.fixture
@@ -47,14 +68,15 @@ def test_batches_are_those_of_the_set_itself(dataset: FolderSet, workers: int, l
     for _ in range(2):
         assert equal(batches(kept, workers=workers), expected)
     one, other = (
-        list(evaluation_batches(source, batch_size=2, input_size=(5, 6), workers=workers)) for source in (kept, dataset)
+        list(evaluation_batches(source, VIEWS, batch_size=2, input_size=(5, 6), workers=workers))
+        for source in (kept, dataset)
     )
     for ours, theirs in zip(one, other, strict=True):
         assert ours.names == theirs.names
         assert np.array_equal(ours.images, theirs.images)
-        assert all(np.array_equal(a, b) for a, b in zip(ours.masks, theirs.masks, strict=True))
-    assert (kept.names, kept.colors, kept.num_classes, len(kept)) == (
-        dataset.names, dataset.colors, dataset.num_classes, len(dataset),
+        assert all(np.array_equal(a, b) for a, b in zip(ours.truths, theirs.truths, strict=True))
+    assert (kept.names, kept.colors, kept.pictures(), len(kept)) == (
+        dataset.names, dataset.colors, dataset.pictures(), len(dataset),
     )  # fmt: skip
 
 
@@ -72,7 +94,7 @@ def test_what_one_process_has_decoded_all_others_find(dataset: FolderSet) -> Non
 @pytest.mark.parametrize("fitting", [0, 1, 3])
 def test_never_more_than_the_limit_and_what_fits_is_decoded_once(fitting: int) -> None:
     source = Counted(4)
-    sizes = [len(s.image.tobytes()) + len(s.mask.tobytes()) + len(s.name) for s in map(source.read, range(4))]
+    sizes = [size_of(source.read(index)) for index in range(4)]
     memory = SampleMemory(sum(sizes[:fitting]) + min(sizes) - 1)
     kept = CachedSet(source, memory)
     source.reads = 0
@@ -101,7 +123,7 @@ def test_kept_samples_cannot_be_changed() -> None:
     kept = CachedSet(Numbered(1), SampleMemory(2**12))
     kept.read(0)
     with pytest.raises(ValueError, match="read-only"):
-        kept.read(0).mask[0, 0] = 1
+        kept.read(0).truth[0, 0] = 1
 
 
 def test_a_lock_that_nobody_gives_back_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +135,7 @@ def test_a_lock_that_nobody_gives_back_stops_nobody(monkeypatch: pytest.MonkeyPa
     with memory.locked() as is_ours:
         assert is_ours
         assert all(same(kept.read(index), Numbered(2).read(index)) for index in (0, 1))
-    assert memory.used == 4 * 6 * 8 + len("sample 0")
+    assert memory.used == size_of(Numbered(2).read(0))
 
 
 def test_a_process_that_was_not_forked_gets_the_set_itself(dataset: FolderSet) -> None:

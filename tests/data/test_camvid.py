@@ -35,12 +35,12 @@ def camvid(tmp_path: Path) -> DataDescription:
     return read_description(file)
 
 
-def test_the_real_set_has_its_counts_and_class_shares(camvid: DataDescription) -> None:
+def test_the_real_set_has_its_counts_and_shares(camvid: DataDescription) -> None:
     """The shares are those the folder's README gives: 11 classes, then void, in percent of all pixels."""
     found = examine(camvid)
     assert found.problems == ()
     assert found.repeated == ()
-    assert {split.split: split.num_pairs for split in found.splits} == COUNTS
+    assert {split.split: split.num_pictures for split in found.splits} == COUNTS
     assert {split.split: split.num_read for split in found.splits} == COUNTS
     assert all(split.sizes == {(360, 480): COUNTS[split.split]} for split in found.splits)
     text = " ".join((CAMVID / "README.md").read_text(encoding="utf-8").split())
@@ -48,7 +48,7 @@ def test_the_real_set_has_its_counts_and_class_shares(camvid: DataDescription) -
         listed = re.search(rf"\b{word} ((?:[0-9.]+ ){{11}}[0-9.]+)", text)
         assert listed, word
         expected = [float(share) for share in listed[1].rstrip(".").split()]
-        assert [100 * share for share in (*split.class_shares, split.ignored_share)] == pytest.approx(expected, abs=0.1)
+        assert [100 * share for share in (*split.shares, split.ignored_share)] == pytest.approx(expected, abs=0.1)
 
 
 def test_a_run_can_keep_its_description(camvid: DataDescription) -> None:

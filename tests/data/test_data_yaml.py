@@ -26,7 +26,6 @@ def test_folders_are_read(tree) -> None:
     assert description.split_names == ("train", "validation")
     assert description.splits["train"] == SplitFolders(images="images/train", labels="masks/train")
     assert description.names == ("a", "b", "c")
-    assert description.num_classes == 3
     assert description.colors == ((1, 2, 3), (4, 5, 6), (7, 8, 9))
     assert description.ignore == (250, 255)
     assert description.label_map == {7: 0, 8: 1, 9: 2, 10: None}
@@ -65,7 +64,7 @@ def test_toycity(tree) -> None:
     assert dict(description.toycity.length) == {"train": 3, "test": 2}
     assert description.toycity.seed == 7
     assert description.split_names == SPLITS
-    assert len(description.colors) == description.num_classes
+    assert len(description.colors) == len(description.names)
 
 
 @pytest.mark.parametrize(

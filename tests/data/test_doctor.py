@@ -18,12 +18,12 @@ def test_a_sound_tree_has_nothing_to_report(full_tree) -> None:
     assert found.warnings == ()
     assert found.repeated == ()
     train, validation = found.splits
-    assert (train.split, train.num_pairs, train.num_read) == ("train", 3, 3)
-    assert validation.num_pairs == 2
+    assert (train.split, train.num_pictures, train.num_read) == ("train", 3, 3)
+    assert validation.num_pictures == 2
     assert train.sizes == {(12, 16): 3}
-    assert train.class_pixels == (3 * 72, 3 * 60, 3 * 60)
-    assert train.class_shares == pytest.approx((72 / 192, 60 / 192, 60 / 192))
-    assert train.ignored_pixels == 0
+    assert train.counts == (3 * 72, 3 * 60, 3 * 60)
+    assert train.shares == pytest.approx((72 / 192, 60 / 192, 60 / 192))
+    assert train.ignored == 0
 
 
 def test_every_fault_is_found_at_once(full_tree) -> None:
@@ -38,7 +38,7 @@ def test_every_fault_is_found_at_once(full_tree) -> None:
     unused = full_tree.mask("masks/train/u0.png")
     found = examine(full_tree.description())
     train = found.splits[0]
-    assert (train.num_pairs, train.num_read) == (8, 5)
+    assert (train.num_pictures, train.num_read) == (8, 5)
     assert train.missing_masks == (lonely,)
     assert train.unused_masks == (unused,)
     assert [str(broken) in train.broken[0], "s4.png" in train.broken[1], len(train.broken)] == [True, True, 2]
@@ -48,8 +48,8 @@ def test_every_fault_is_found_at_once(full_tree) -> None:
         UnknownValue(value=77, pixels=96 + 96, files=2, example="s2"),
         UnknownValue(value=88, pixels=48, files=1, example="s2"),
     )
-    assert train.ignored_pixels == 96
-    assert train.ignored_share == pytest.approx(96 / train.num_pixels)
+    assert train.ignored == 96
+    assert train.ignored_share == pytest.approx(96 / train.total)
     for part in (
         f"1 image without a mask, such as {lonely}",
         "2 broken files, the first: Image",
@@ -71,7 +71,7 @@ def test_an_absent_split_and_one_that_cannot_be_opened_are_problems(full_tree) -
 
 def test_a_split_without_a_label_is_a_problem(full_tree) -> None:
     found = examine(full_tree.description(ignore=[0, 1, 2], label_map={9: 0, 10: 1, 11: 2}))
-    assert [problem for problem in found.problems if problem.startswith("train: not one pixel has a class")]
+    assert [problem for problem in found.problems if problem.startswith("train: nothing is labelled")]
 
 
 def test_absent_classes_and_much_ignored_are_warnings(full_tree) -> None:
@@ -102,7 +102,7 @@ def test_pictures_in_two_splits_are_found_in_any_format(full_tree) -> None:
 def test_the_limit_and_progress(full_tree) -> None:
     seen = []
     found = examine(full_tree.description(), limit=2, progress=lambda *done: seen.append(done))
-    assert [(split.num_pairs, split.num_read) for split in found.splits] == [(3, 2), (2, 2)]
+    assert [(split.num_pictures, split.num_read) for split in found.splits] == [(3, 2), (2, 2)]
     assert seen == [("train", 1, 2), ("train", 2, 2), ("validation", 1, 2), ("validation", 2, 2)]
 
 
@@ -113,7 +113,7 @@ def test_toycity_is_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = examine(read_description(file))
     assert found.problems == ()
     assert [split.num_read for split in found.splits] == [2, 2, 2]
-    assert sum(found.splits[0].class_pixels) == 2 * 32 * 48
+    assert sum(found.splits[0].counts) == 2 * 32 * 48
 
 
 def colors_in(file: Path) -> set[tuple[int, ...]]:

@@ -42,14 +42,13 @@ def stored_mode(file: Path) -> str:
 def test_a_split_is_read_in_sorted_order(full_tree) -> None:
     opened = open_split(full_tree.description(), "train")
     assert len(opened) == 3
-    assert opened.num_classes == 3
     assert opened.names == ("a", "b", "c")
     assert [opened.read(index).name for index in range(3)] == ["r0", "r1", "r2"]
     sample = opened.read(1)
     assert sample.image.shape == (12, 16, 3)
-    assert sample.mask.dtype == np.uint8
+    assert sample.truth.dtype == np.uint8
     assert np.array_equal(sample.image, read_image(full_tree.root / "images/train/r1.png"))
-    assert np.array_equal(np.unique(sample.mask), [0, 1, 2])
+    assert np.array_equal(np.unique(sample.truth), [0, 1, 2])
 
 
 @pytest.mark.parametrize("suffix", ["_mask", "_gtFine_labelIds", "_L", "-seg"])
@@ -210,7 +209,7 @@ def test_label_map_refuses_values_it_does_not_list(full_tree) -> None:
 def test_label_map_and_ignore(full_tree) -> None:
     full_tree.mask("masks/train/r0.png", values=(5, 6, 7, 40))
     opened = open_split(full_tree.description(label_map={5: 2, 6: 0, 7: None}, ignore=40), "train")
-    assert opened.read(0).mask[0].tolist() == [2] * 4 + [0] * 4 + [IGNORED] * 8
+    assert opened.read(0).truth[0].tolist() == [2] * 4 + [0] * 4 + [IGNORED] * 8
 
 
 def test_a_palette_mask_is_read_as_indices_and_a_grey_one_as_values(tree) -> None:
@@ -285,8 +284,8 @@ def test_toycity_is_opened_as_described(tmp_path: Path, monkeypatch: pytest.Monk
     description = read_description(file)
     opened = open_split(description, "test")
     assert len(opened) == 2
-    assert opened.num_classes == len(opened.names) == len(opened.colors) == description.num_classes
+    assert len(opened.names) == len(opened.colors) == len(description.names)
     sample = opened.read(1)
     assert sample.image.shape == (32, 48, 3)
-    assert sample.mask.shape == (32, 48)
-    assert sample.mask.max() < description.num_classes
+    assert sample.truth.shape == (32, 48)
+    assert sample.truth.max() < len(description.names)

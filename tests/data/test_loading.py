@@ -15,12 +15,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hrnas.data.description import DataDescription
 from hrnas.data.folders import FolderSet
 from hrnas.data.loading import Batch, epoch_order, evaluation_batches, train_batches
 from hrnas.data.opening import open_split
 from hrnas.data.transforms import AugmentOptions, evaluation_view
 from hrnas.errors import InputError
 from hrnas.structures import Sample
+from hrnas.tasks import make_task, settled
+
+VIEWS = make_task(DataDescription(task="segmentation", names=("a", "b"), colors=((0, 0, 0), (1, 1, 1))))
+OPTIONS = settled(AugmentOptions(), VIEWS.own, "segmentation", "augment")
 
 
 class Numbered:
@@ -28,7 +33,9 @@ class Numbered:
 
     names = tuple(map(str, range(100)))
     colors = tuple((i, i, i) for i in range(100))
-    num_classes = 100
+
+    def pictures(self) -> list[list[int]]:
+        return [[index] for index in range(self.length)]
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -39,16 +46,16 @@ class Numbered:
     def read(self, index: int) -> Sample:
         size = (6 + index % 3, 8)
         return Sample(
-            image=np.full((*size, 3), index, np.uint8), mask=np.full(size, index, np.uint8), name=f"sample {index}"
+            image=np.full((*size, 3), index, np.uint8), truth=np.full(size, index, np.uint8), name=f"sample {index}"
         )
 
 
 def batches(dataset: Any, **changes: Any) -> list[Batch]:
     arguments: dict[str, Any] = {
         "batch_size": 4, "input_size": (16, 20), "seed": 3, "first_step": 0, "num_steps": 7,
-        "options": AugmentOptions(), "workers": 0,
+        "options": OPTIONS, "workers": 0,
     }  # fmt: skip
-    return list(train_batches(dataset, **(arguments | changes)))
+    return list(train_batches(dataset, VIEWS, **(arguments | changes)))
 
 
 def equal(one: list[Batch], other: list[Batch]) -> bool:
@@ -113,16 +120,16 @@ def test_the_seed_and_the_place_decide_the_augmentation(full_tree) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_shows_all_in_order_with_masks_as_they_are(workers: int) -> None:
     dataset = Numbered(7)
-    read = list(evaluation_batches(dataset, batch_size=3, input_size=(4, 5), workers=workers))
+    read = list(evaluation_batches(dataset, VIEWS, batch_size=3, input_size=(4, 5), workers=workers))
     assert [len(batch.names) for batch in read] == [3, 3, 1]
     assert [name for batch in read for name in batch.names] == [f"sample {index}" for index in range(7)]
     for index, (image, mask) in enumerate(
-        (image, mask) for batch in read for image, mask in zip(batch.images, batch.masks, strict=True)
+        (image, mask) for batch in read for image, mask in zip(batch.images, batch.truths, strict=True)
     ):
         sample = dataset.read(index)
         assert np.array_equal(image.permute(1, 2, 0).numpy(), evaluation_view(sample.image, (4, 5)))
-        assert mask.dtype == torch.uint8
-        assert np.array_equal(mask.numpy(), sample.mask)
+        assert mask.dtype == np.uint8
+        assert np.array_equal(mask, sample.truth)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -140,7 +147,7 @@ def test_an_error_in_a_worker_arrives_as_itself(full_tree, workers: int) -> None
     broken = full_tree.mask("masks/train/r1.png", values=(0, 9))
     for read in (
         lambda: batches(dataset, workers=workers),
-        lambda: list(evaluation_batches(dataset, batch_size=1, input_size=(4, 4), workers=workers)),
+        lambda: list(evaluation_batches(dataset, VIEWS, batch_size=1, input_size=(4, 4), workers=workers)),
     ):
         with pytest.raises(InputError) as error:
             read()
@@ -151,8 +158,8 @@ def test_an_error_in_a_worker_arrives_as_itself(full_tree, workers: int) -> None
 
 def test_leaving_early_ends_the_workers() -> None:
     reading = train_batches(
-        Numbered(5), batch_size=2, input_size=(4, 4), seed=0, first_step=0, num_steps=10_000,
-        options=AugmentOptions(), workers=2,
+        Numbered(5), VIEWS, batch_size=2, input_size=(4, 4), seed=0, first_step=0, num_steps=10_000,
+        options=OPTIONS, workers=2,
     )  # fmt: skip
     next(reading)
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
@@ -181,10 +188,9 @@ def test_impossible_arguments_are_refused_at_once(changes: dict[str, Any], messa
 INTERRUPTED = """
 import signal
 import sys
-from test_loading import Numbered
+from test_loading import OPTIONS, VIEWS, Numbered
 from hrnas.data.folders import FolderSet
 from hrnas.data.loading import train_batches
-from hrnas.data.transforms import AugmentOptions
 
 class Slow(Numbered):
     def read(self, index):
@@ -192,8 +198,8 @@ class Slow(Numbered):
         time.sleep(0.01)
         return super().read(index)
 
-reading = train_batches(Slow(5), batch_size=4, input_size=(4, 4), seed=0, first_step=0, num_steps=10_000,
-                        options=AugmentOptions(), workers=2)
+reading = train_batches(Slow(5), VIEWS, batch_size=4, input_size=(4, 4), seed=0, first_step=0, num_steps=10_000,
+                        options=OPTIONS, workers=2)
 next(reading)
 stop = []
 signal.signal(signal.SIGINT, lambda *_: stop.append(True))

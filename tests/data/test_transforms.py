@@ -22,7 +22,7 @@ def blocks(height: int, width: int, seed: int, block: int = 24) -> Sample:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, len(COLORS), (-(-height // block), -(-width // block)), np.uint8)
     mask = np.kron(coarse, np.ones((block, block), np.uint8))[:height, :width]
-    return Sample(image=COLORS[mask], mask=mask, name="blocks")
+    return Sample(image=COLORS[mask], truth=mask, name="blocks")
 
 
 def interior(target: np.ndarray, margin: int) -> np.ndarray:
@@ -69,7 +69,7 @@ def test_image_and_target_agree_to_a_fraction_of_a_pixel(axis: int, source: tupl
         mask = np.zeros(source, np.uint8)
         np.moveaxis(mask, axis, 0)[edge:] = 1
         image, target = training_view(
-            Sample(image=np.repeat(mask[..., None] * np.uint8(255), 3, axis=2), mask=mask, name="edge"),
+            Sample(image=np.repeat(mask[..., None] * np.uint8(255), 3, axis=2), truth=mask, name="edge"),
             (90, 120), options, rng,
         )  # fmt: skip
         soft = np.where(target == IGNORED, 0, image[..., 0] / 255).sum(axis=axis)
@@ -85,11 +85,11 @@ def test_scale_one_shows_the_whole_image() -> None:
     rng = np.random.default_rng(0)
     image, target = training_view(sample, (50, 70), AugmentOptions.none(), rng)
     assert np.array_equal(image, evaluation_view(sample.image, (50, 70)))
-    assert np.array_equal(target, sample.mask[1::2, 1::2])
+    assert np.array_equal(target, sample.truth[1::2, 1::2])
 
 
 def test_small_scales_pad_and_large_ones_crop() -> None:
-    sample = Sample(image=np.full((50, 70, 3), 255, np.uint8), mask=np.zeros((50, 70), np.uint8), name="x")
+    sample = Sample(image=np.full((50, 70, 3), 255, np.uint8), truth=np.zeros((50, 70), np.uint8), name="x")
     places = set()
     for seed in range(30):
         small = AugmentOptions(scale=(0.5, 0.5), photometric=0.0)
@@ -107,7 +107,7 @@ def test_a_crop_is_a_window_of_the_image(axis: int) -> None:
     """At the scale at which a pixel of the input is one of the source, a crop holds neighbouring pixels."""
     numbers = np.tile(np.arange(200, dtype=np.uint8), (200, 1))
     numbers = numbers.T if axis == 0 else numbers
-    sample = Sample(image=np.repeat(numbers[..., None], 3, axis=2), mask=numbers, name="x")
+    sample = Sample(image=np.repeat(numbers[..., None], 3, axis=2), truth=numbers, name="x")
     options = AugmentOptions(scale=(2.0, 2.0), photometric=0.0, flip=0.0)
     for seed in range(20):
         image, target = training_view(sample, (100, 100), options, np.random.default_rng(seed))
@@ -117,7 +117,7 @@ def test_a_crop_is_a_window_of_the_image(axis: int) -> None:
 
 def test_every_part_of_the_image_is_shown_and_half_of_the_views_are_flipped() -> None:
     columns = np.tile(np.arange(200, dtype=np.uint8), (100, 1))
-    sample = Sample(image=np.zeros((100, 200, 3), np.uint8), mask=columns, name="x")
+    sample = Sample(image=np.zeros((100, 200, 3), np.uint8), truth=columns, name="x")
     seen = np.zeros(200, int)
     flipped = 0
     for seed in range(400):
@@ -130,7 +130,7 @@ def test_every_part_of_the_image_is_shown_and_half_of_the_views_are_flipped() ->
 
 
 def test_scales_are_drawn_from_their_range() -> None:
-    sample = Sample(image=np.zeros((64, 64, 3), np.uint8), mask=np.zeros((64, 64), np.uint8), name="x")
+    sample = Sample(image=np.zeros((64, 64, 3), np.uint8), truth=np.zeros((64, 64), np.uint8), name="x")
     options = AugmentOptions(scale=(0.5, 1.0), photometric=0.0)
     shares = [
         np.sqrt((training_view(sample, (64, 64), options, np.random.default_rng(seed))[1] == 0).mean())
@@ -149,7 +149,7 @@ OFF = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 
 
 def views(image: np.ndarray, options: AugmentOptions, count: int = 40) -> np.ndarray:
-    sample = Sample(image=image, mask=np.zeros(image.shape[:2], np.uint8), name="x")
+    sample = Sample(image=image, truth=np.zeros(image.shape[:2], np.uint8), name="x")
     return np.stack(
         [training_view(sample, image.shape[:2], options, np.random.default_rng(seed))[0] for seed in range(count)]
     ).astype(float)

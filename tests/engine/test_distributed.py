@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.ranks import run_ranks
+from hrnas.data.description import DataDescription
 from hrnas.engine.averages import Averages
 from hrnas.engine.distributed import ALONE, Processes, check_shares, join_processes, meet
 from hrnas.engine.optimization import OptimizerOptions, make_optimizer
@@ -29,7 +30,7 @@ from hrnas.tasks import make_task
 from searching.networks import SIZE, randomize, tiny_network
 
 BATCH = 8
-TASK = make_task("segmentation", names=("a", "b", "c"), colors=((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+TASK = make_task(DataDescription(task="segmentation", names=("a", "b", "c"), colors=((0, 0, 0), (1, 1, 1), (2, 2, 2))))
 
 
 def batch(step: int) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hrnas.arch.presets import search_space
+from hrnas.data.description import DataDescription
 from hrnas.engine.averages import Averages
 from hrnas.engine.optimization import OptimizerOptions, make_optimizer
 from hrnas.engine.training import TrainState, train_step
@@ -11,15 +12,18 @@ from hrnas.kernels import compiling
 from hrnas.models.network import Network
 from hrnas.searching.control import ShrinkOptions
 from hrnas.searching.shrinker import Shrinker
-from hrnas.tasks.segmentation import Segmentation
+from hrnas.tasks import make_task
+from hrnas.tasks.task import Task
 from launches import Launches
 
 SIZE = (32, 32)
 
 
-def search(transformers: str) -> tuple[TrainState, Shrinker, Segmentation]:
+def search(transformers: str) -> tuple[TrainState, Shrinker, Task]:
     torch.manual_seed(0)
-    task = Segmentation(names=("a", "b", "c"), colors=((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+    task = make_task(
+        DataDescription(task="segmentation", names=("a", "b", "c"), colors=((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+    )
     model = Network(search_space("hr", transformers).supernet(3)).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, OptimizerOptions())
     state = TrainState(model=model, optimizer=optimizer, averages=Averages(model, 2))

@@ -2,23 +2,34 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from hrnas.data.description import DataDescription
 from hrnas.errors import InputError
 from hrnas.structures import IGNORED, Sample
 from hrnas.tasks import TASKS, make_task
-from hrnas.tasks.task import Task
+from hrnas.tasks.task import EvaluationOptions, Score, TargetOptions, Task
 
 NAMES = ("road", "car", "sky")
 COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+DESCRIPTION = DataDescription(task="segmentation", names=NAMES, colors=COLORS)
 
 
 def task() -> Task:
-    return make_task("segmentation", names=NAMES, colors=COLORS)
+    return make_task(DESCRIPTION)
+
+
+def blank(height: int, width: int) -> Sample:
+    return Sample(image=np.zeros((height, width, 3), np.uint8), truth=None, name="blank")
+
+
+def make_score() -> Score:
+    return task().make_score(SimpleNamespace(names=NAMES, colors=COLORS), (8, 8))
 
 
 def logits_and_targets(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,7 +66,7 @@ def test_a_batch_that_is_all_void_gives_zero_with_zero_gradients() -> None:
 @pytest.mark.parametrize("size", [(11, 9), (5, 4), (3, 20)])
 def test_decode_returns_the_size_asked_for(size: tuple[int, int]) -> None:
     logits = logits_and_targets()[0][0].detach()
-    mask = task().decode(logits, size)
+    mask = task().decode(logits, blank(*size), (8, 8))
     assert mask.shape == size
     assert mask.dtype == np.uint8
     upsampled = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
@@ -65,12 +76,12 @@ def test_decode_returns_the_size_asked_for(size: tuple[int, int]) -> None:
 def test_decode_at_the_logits_own_size_takes_the_highest() -> None:
     logits = torch.zeros(3, 2, 2)
     logits[1, 0, 0] = logits[2, 0, 1] = logits[0, 1, 0] = logits[2, 1, 1] = 1
-    assert task().decode(logits, (2, 2)).tolist() == [[1, 2], [0, 2]]
+    assert task().decode(logits, blank(2, 2), (2, 2)).tolist() == [[1, 2], [0, 2]]
 
 
 def test_the_score_of_a_perfect_prediction_is_one_over_images_of_different_sizes() -> None:
-    score = task().make_score()
-    truths = [torch.tensor([[0, 1], [2, IGNORED]], dtype=torch.uint8), torch.zeros(4, 6, dtype=torch.uint8)]
+    score = make_score()
+    truths = [np.array([[0, 1], [2, IGNORED]], np.uint8), np.zeros((4, 6), np.uint8)]
     logits = torch.zeros(2, 3, 2, 2)
     for row, column, label in ((0, 0, 0), (0, 1, 1), (1, 0, 2)):
         logits[0, label, row, column] = 1
@@ -79,30 +90,30 @@ def test_the_score_of_a_perfect_prediction_is_one_over_images_of_different_sizes
     result = score.result()
     assert result["miou"] == 1.0
     assert result["pixel_accuracy"] == 1.0
-    assert [entry["name"] for entry in result["classes"]] == list(NAMES)
-    assert [entry["color"] for entry in result["classes"]] == [list(color) for color in COLORS]
-    assert [entry["iou"] for entry in result["classes"]] == [1, 1, 1]
-    assert [entry["share"] for entry in result["classes"]] == pytest.approx([25 / 27, 1 / 27, 1 / 27])
+    assert [entry["name"] for entry in result["parts"]["rows"]] == list(NAMES)
+    assert [entry["color"] for entry in result["parts"]["rows"]] == [list(color) for color in COLORS]
+    assert [entry["value"] for entry in result["parts"]["rows"]] == [1, 1, 1]
+    assert [entry["share"] for entry in result["parts"]["rows"]] == pytest.approx([25 / 27, 1 / 27, 1 / 27])
     json.dumps(result)
 
 
 def test_the_score_is_over_the_set_and_not_the_mean_of_images() -> None:
-    score = task().make_score()
+    score = make_score()
     first, second = torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 1, 4)
     first[:, 0] = second[:, 0] = 1  # all road
-    score.update(first, [torch.tensor([[0, 0, 0, 0]], dtype=torch.uint8)])
-    score.update(second, [torch.tensor([[0, 1, 1, 1]], dtype=torch.uint8)])
+    score.update(first, [np.array([[0, 0, 0, 0]], np.uint8)])
+    score.update(second, [np.array([[0, 1, 1, 1]], np.uint8)])
     result = score.result()
     assert result["miou"] == pytest.approx((5 / 8 + 0) / 2)
-    assert math.isnan(result["classes"][2]["iou"])
+    assert math.isnan(result["parts"]["rows"][2]["value"])
     assert task().metric in result
 
 
 def test_draw_lays_panels_side_by_side() -> None:
     image = np.full((6, 10, 3), 100, np.uint8)
     prediction = np.zeros((6, 10), np.uint8)
-    truth = Sample(image=image, mask=np.full((6, 10), 1, np.uint8), name="a")
-    with_truth, without = task().draw(image, prediction, truth), task().draw(image, prediction, None)
+    truth = Sample(image=image, truth=np.full((6, 10), 1, np.uint8), name="a")
+    with_truth, without = task().draw(image, [prediction], [truth]), task().draw(image, [prediction], None)
     assert (with_truth.size, without.size) == ((10 * 3 + 2 * 4, 6), (10 * 2 + 4, 6))
     assert with_truth.mode == "RGB"
     assert with_truth.getpixel((0, 0)) == (100, 100, 100)
@@ -118,8 +129,13 @@ def test_outputs_are_the_classes() -> None:
     assert "segmentation" in TASKS
 
 
-def test_an_unknown_task_suggests_the_near_one() -> None:
-    with pytest.raises(InputError, match=r"Unknown task 'segmantation'\. Did you mean 'segmentation'\?"):
-        make_task("segmantation", names=NAMES, colors=COLORS)
-    with pytest.raises(InputError, match=r"Known: segmentation\."):
-        make_task("zzz", names=NAMES, colors=COLORS)
+def test_an_option_of_another_task_is_refused() -> None:
+    with pytest.raises(InputError, match=r"targets\.sigma is 2\.0, which means nothing to task segmentation\."):
+        make_task(DESCRIPTION, TargetOptions(sigma=2.0))
+    with pytest.raises(InputError, match=r"evaluation\.decoder is dark, which means nothing to task segmentation\."):
+        make_task(DESCRIPTION, None, EvaluationOptions(decoder="dark"))
+
+
+def test_boxes_are_refused() -> None:
+    with pytest.raises(InputError, match="a segmentation labels whole images"):
+        task().unlabelled(np.zeros((4, 4, 3), np.uint8), "a.png", [(0, 0, 1, 1)])

@@ -21,7 +21,7 @@ class CheckOptions:
     """Examine a data set before a search: label values, void, sizes, class balance, broken and repeated files.
 
     data: a data.yaml, a folder that holds one, or the name of a built-in set (toycity).
-    limit: read only so many pairs of each split; all where left out.
+    limit: read only so many pictures of each split; all where left out.
     sheet: where to write the contact sheet, a PNG; 'none' writes none.
     """
 
@@ -71,10 +71,10 @@ def check(options: CheckOptions) -> dict[str, Any]:
         "warnings": list(examination.warnings),
         "splits": {
             found.split: {
-                "pairs": found.num_pairs,
+                "pictures": found.num_pictures,
                 "sizes": {f"{height}x{width}": count for (height, width), count in found.sizes.items()},
                 "ignored_share": found.ignored_share,
-                "class_shares": dict(zip(examination.names, found.class_shares, strict=True)),
+                "shares": dict(zip(examination.names, found.shares, strict=True)),
             }
             for found in examination.splits
             if found.fault is None
@@ -85,22 +85,22 @@ def check(options: CheckOptions) -> dict[str, Any]:
 def _tables(examination: Examination) -> Iterator[Table]:
     readable = [found for found in examination.splits if found.fault is None and found.num_read]
     splits = Table(title="Splits", title_justify="left")
-    for column in ("split", "pairs", "read", "sizes (H x W)", "void"):
+    for column in ("split", "pictures", "read", "sizes (H x W)", "void"):
         splits.add_column(column, justify="left" if column in ("split", "sizes (H x W)") else "right")
     for found in readable:
         most = sorted(found.sizes.items(), key=lambda item: -item[1])
         shown = ", ".join(f"{height}x{width} ({count})" for (height, width), count in most[:3])
         more = f", {len(most) - 3} more" if len(most) > 3 else ""
         splits.add_row(
-            found.split, str(found.num_pairs), str(found.num_read), shown + more, f"{found.ignored_share:.1%}"
+            found.split, str(found.num_pictures), str(found.num_read), shown + more, f"{found.ignored_share:.1%}"
         )
     yield splits
-    classes = Table(title="Share of pixels by class", title_justify="left")
-    classes.add_column("class")
+    classes = Table(title=f"Shares: {examination.counted} ...", title_justify="left")
+    classes.add_column("name")
     for found in readable:
         classes.add_column(found.split, justify="right")
     for index, name in enumerate(examination.names):
         red, green, blue = examination.colors[index]
         mark = f"[rgb({red},{green},{blue})]■[/]"
-        classes.add_row(f"{mark} {escape(name)}", *(f"{found.class_shares[index]:.2%}" for found in readable))
+        classes.add_row(f"{mark} {escape(name)}", *(f"{found.shares[index]:.2%}" for found in readable))
     yield classes

@@ -1,22 +1,25 @@
 """hrnas evaluate: the figures of a trained network over a whole split."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import rich
 
-from hrnas.commands.options import InputSize, default_workers
+from hrnas.commands.options import default_workers
 from hrnas.commands.recorder import write_evaluation
+from hrnas.commands.resolved import options_from
 from hrnas.commands.run_directory import read_config
 from hrnas.commands.session import Session, open_session
 from hrnas.data.description import SPLITS, Split
+from hrnas.data.sizes import InputSize
 from hrnas.engine.distributed import join_processes
 from hrnas.errors import InputError, did_you_mean
 from hrnas.models.loading import load
 from hrnas.models.network import Network
 from hrnas.reporting.run_directory import read_run
 from hrnas.reporting.terminal import score_tables
+from hrnas.tasks.task import EvaluationOptions, TargetOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +28,12 @@ class EvaluateOptions:
 
     run: the run directory.
     split: validation, test or train.
-    data: another data description with the same classes; the run's own where left out. Nothing is then written.
+    data: another data description with the same classes or joints, or with other boxes; the run's own where left out.
+    Nothing is then written.
     batch_size: images at a time.
     workers: processes that read; 0 reads in the main process.
     device: auto, cpu, cuda, cuda:0, ...
+    evaluation: how the network is evaluated; as in the run where left out.
     """
 
     run: str
@@ -37,13 +42,19 @@ class EvaluateOptions:
     batch_size: int = 8
     workers: int = field(default_factory=default_workers)
     device: str = "auto"
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """Evaluate a run's network; return the figures with the cost. Raises InputError for a run or data not usable."""
     split = find_split(options.split)
     network, session = open_run(
-        Path(options.run), data=options.data, split=split, device=options.device, workers=options.workers
+        Path(options.run),
+        data=options.data,
+        split=split,
+        device=options.device,
+        workers=options.workers,
+        evaluation=options.evaluation,
     )
     figures = session.evaluate(network, split, batch_size=options.batch_size)
     if options.data is None and session.processes.is_zero:
@@ -55,24 +66,42 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     return {"verb": "evaluate", "run": options.run, "metric": session.task.metric, **figures}
 
 
-def open_run(run: Path, *, data: str | None, split: Split | None, device: str, workers: int) -> tuple[Network, Session]:
-    """Return a run's best network, in evaluation mode on its device, and its session with `split` checked."""
+def open_run(
+    run: Path,
+    *,
+    data: str | None,
+    split: Split | None,
+    device: str,
+    workers: int,
+    evaluation: EvaluationOptions,
+) -> tuple[Network, Session]:
+    """Return a run's best network, in evaluation mode on its device, and its session with `split` checked.
+
+    evaluation: in the place of the run's, where it says something.
+    """
     with join_processes().sharing_errors():
         _, config = read_config(run)
         if missing := {"data", "input_size"} - config.keys():
             raise InputError(f"{run / 'config.yaml'} has no '{min(missing)}', so it is no run's. Give another folder.")
         network = load(run)
+        own = options_from(EvaluationOptions, config.get("evaluation", {}))
+        given = {option.name: getattr(evaluation, option.name) for option in fields(evaluation)}
+        evaluation = replace(own, **{name: value for name, value in given.items() if value is not None})
     session = open_session(
         config["data"] if data is None else data,
         input_size=InputSize.parse(config["input_size"]),
         device=device,
         workers=workers,
         splits=(split,) if split else (),
+        targets=options_from(TargetOptions, config.get("targets", {})),
+        evaluation=evaluation,
     )
     assert network.architecture.head is not None
     got, needed = session.task.num_outputs, network.architecture.head.outputs
     if got != needed:
-        raise InputError(f"{data} has {got} classes; the network of {run} has {needed}. Give data with its classes.")
+        raise InputError(
+            f"{data} has {got} names; the network of {run} has {needed} outputs. Give data with its names."
+        )
     return network.to(session.device), session
 
 

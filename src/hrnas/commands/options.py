@@ -3,30 +3,14 @@
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
+from hrnas.data.sizes import InputSize
 from hrnas.data.transforms import AugmentOptions
 from hrnas.engine.optimization import OptimizerOptions
 from hrnas.engine.training import PRECISIONS
 from hrnas.errors import InputError, did_you_mean
-
-
-class InputSize(NamedTuple):
-    """Height and width of the network's input in pixels; written 180x240."""
-
-    height: int
-    width: int
-
-    def __str__(self) -> str:
-        return f"{self.height}x{self.width}"
-
-    @classmethod
-    def parse(cls, text: object) -> "InputSize":
-        """Return the size written as HEIGHTxWIDTH. Raises ValueError otherwise."""
-        match = re.fullmatch(r"(\d+)x(\d+)", str(text).strip())
-        if match is None or min(int(match[1]), int(match[2])) < 1:
-            raise ValueError(f"input size is '{text}'; write HEIGHTxWIDTH in pixels, as 180x240")
-        return cls(int(match[1]), int(match[2]))
+from hrnas.tasks.task import EvaluationOptions, TargetOptions
 
 
 class MemorySize(int):
@@ -64,7 +48,8 @@ class TrainingOptions:
 
     run: the run directory; runs/ and a name made of the data set and the budget or network where left out.
     overwrite: replace what the run directory holds.
-    input_size: of the network's input; images are resized to it. The first training image's size where left out.
+    input_size: of the network's input; images are resized to it. Where left out what is usual for the task: the first
+        training image's size, or 256x192 for people, or 224x224 for classes.
     steps: optimizer steps of the whole run; all schedules run in steps.
     batch_size: images a step, over all processes.
     accumulate: micro-batches a step; each process works on its share of the batch in so many parts, to save memory.
@@ -78,7 +63,9 @@ class TrainingOptions:
     recompute: keep only the inputs of the search blocks for the backward pass and compute them again there: less
         memory, up to a third more time, the same numbers.
     optimizer: AdamW and its schedule.
-    augment: random views in training.
+    augment: random views in training; the task's own choice where left out.
+    targets: what the network is asked for.
+    evaluation: how the network is evaluated.
     log_every: steps between two lines of metrics.jsonl.
     evaluations: validations over the run, evenly spaced, the last at its end.
     checkpoints: resumable checkpoints over the run, evenly spaced.
@@ -101,6 +88,8 @@ class TrainingOptions:
     recompute: bool = False
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    targets: TargetOptions = field(default_factory=TargetOptions)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     log_every: int = 10
     evaluations: int = 10
     checkpoints: int = 10

@@ -7,10 +7,9 @@ import rich
 from rich.table import Table
 
 from hrnas.arch.budget import format_count, parse_budget
-from hrnas.arch.presets import search_space
 from hrnas.commands.fitting import Fit, Setting, fit
 from hrnas.commands.probing import PROBE_SECONDS, PROBE_STEPS, TimeEstimate, estimate_time
-from hrnas.commands.search import SearchOptions, align_of
+from hrnas.commands.search import SearchOptions, align_of, make_supernet
 from hrnas.commands.session import open_training_session
 from hrnas.costing.analytic import cost
 from hrnas.engine.free_memory import free_memory
@@ -32,7 +31,8 @@ def plan(options: PlanOptions) -> dict[str, Any]:
     """
     budget = parse_budget(options.budget)
     session = open_training_session(options.data, options)
-    supernet = search_space(options.space, options.transformers).supernet(session.task.num_outputs)
+    options = session.settled(options)
+    supernet = make_supernet(options, session)
     session.check_batch(supernet, options)
     networks = {
         "widest": supernet,

@@ -1,26 +1,25 @@
 """hrnas predict: pictures and label files of what a trained network sees."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rich
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from hrnas.commands.evaluate import find_split, open_run
 from hrnas.commands.options import default_workers
 from hrnas.commands.session import Session
-from hrnas.data.decoding import read_image
-from hrnas.data.folders import IMAGE_ENDINGS
-from hrnas.data.transforms import evaluation_view, normalize
+from hrnas.data.boxes import read_boxes
+from hrnas.data.decoding import IMAGE_ENDINGS, read_image
+from hrnas.data.description import Split
 from hrnas.errors import InputError
 from hrnas.models.network import Network
 from hrnas.structures import Sample
+from hrnas.tasks.task import EvaluationOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,27 +27,34 @@ class PredictOptions:
     """Predict images, or samples of a split beside their truth; writes RUN/predictions.
 
     run: the run directory.
-    images: image files, or folders of them; left out, samples of `split`.
-    split: where samples come from when no images are given.
-    limit: samples of the split, evenly spaced over it.
+    images: image files, or folders of them; left out, pictures of `split`.
+    boxes: for people: a JSON file of image name -> list of [x, y, width, height] in pixels; the whole image is the box
+    of an image that is not in it, or where it is left out.
+    split: where pictures come from when no images are given.
+    limit: pictures of the split, evenly spaced over it.
     out: where to write; RUN/predictions where left out.
     device: auto, cpu, cuda, cuda:0, ...
+    evaluation: how the network is evaluated; as in the run where left out.
     """
 
     run: str
     images: list[str] | None = None
+    boxes: str | None = None
     split: str = "validation"
     limit: int = 6
     out: str | None = None
     device: str = "auto"
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
 
     def __post_init__(self) -> None:
         if self.limit < 1:
             raise InputError(f"limit is {self.limit}; at least 1 is needed.")
+        if self.boxes is not None and not self.images:
+            raise InputError("boxes are given without images; samples of a split have their own. Give images as well.")
 
 
 def predict(options: PredictOptions) -> dict[str, Any]:
-    """Predict and draw; return the files written: NAME.png, a picture, and NAME.labels.png, the prediction as indices.
+    """Predict and draw; return the files written: NAME.png, a picture, and the prediction for other programs.
 
     Earlier predictions of the same split go from the run, those of other images stay. Raises InputError for a run or an
     image that cannot be read, before anything is written.
@@ -56,49 +62,77 @@ def predict(options: PredictOptions) -> dict[str, Any]:
     run = Path(options.run)
     split = None if options.images else find_split(options.split)
     images = _image_files(options.images or [])
-    network, session = open_run(run, data=None, split=split, device=options.device, workers=default_workers())
-    for path in images.values():
-        read_image(path)  # takes a fraction of the prediction's time
+    network, session = open_run(
+        run,
+        data=None,
+        split=split,
+        device=options.device,
+        workers=default_workers(),
+        evaluation=options.evaluation,
+    )
+    pictures = _split_pictures(session, split, options.limit) if split else _own_pictures(session, images, options)
     folder = Path(options.out or run / "predictions") / (split or "images")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"Folder {folder} cannot be written ({error}). Give another with --out.") from None
-    files = []
-    for name, image, truth in _inputs(options, session, images):
-        prediction = _predict(network, session, image)
-        picture, labels = folder / f"{name}.png", folder / f"{name}.labels.png"
-        session.task.draw(image, prediction, truth).save(picture)
-        Image.fromarray(prediction).save(labels)
+    files, task = [], session.task
+    for name, read in pictures.items():
+        samples = read()
+        image = samples[0].image
+        predictions = _predict(network, session, samples)
+        picture = folder / f"{name}.png"
+        task.draw(image, predictions, samples if split else None).save(picture)
+        labels = task.save(folder, name, predictions, samples)
         files.append({"name": name, "picture": str(picture), "labels": str(labels)})
         rich.get_console().print(f"Picture: {picture}", markup=False, highlight=False, soft_wrap=True)
     if split is not None and options.out is None:
         written = {Path(path) for entry in files for path in (entry["picture"], entry["labels"])}
-        for earlier in {*folder.glob("*.png")} - written:
+        for earlier in {*folder.glob("*.png"), *folder.glob("*.json")} - written:
             earlier.unlink()
     return {"verb": "predict", "run": options.run, "files": files}
 
 
 @torch.no_grad()
-def _predict(network: Network, session: Session, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the prediction for an image uint8 (h, w, 3), at its own size."""
-    view = torch.from_numpy(evaluation_view(image, session.input_size)).permute(2, 0, 1)[None]
-    outputs = network(normalize(view.to(session.device)))[0]
-    return session.task.decode(outputs, (image.shape[0], image.shape[1]))
+def _predict(network: Network, session: Session, samples: Sequence[Sample[Any]]) -> list[Any]:
+    """Return the prediction for each sample of one picture, in the picture's own pixels."""
+    predictions = []
+    for sample in samples:
+        view = session.task.evaluation_view(sample, session.input_size)
+        outputs = session.outputs(network, torch.from_numpy(view).permute(2, 0, 1)[None])
+        predictions.append(session.task.decode(outputs[0], sample, session.input_size))
+    return predictions
 
 
-def _inputs(
-    options: PredictOptions, session: Session, images: dict[str, Path]
-) -> Iterator[tuple[str, NDArray[np.uint8], Sample | None]]:
-    """Yield name, image (h, w, 3) and, for samples of a split, the sample with its truth."""
-    if not images:
-        dataset = session.sets[find_split(options.split)]
-        for index in np.linspace(0, len(dataset) - 1, min(options.limit, len(dataset))).round().astype(int):
-            sample = dataset.read(int(index))
-            yield _file_name(sample.name), sample.image, sample
-        return
-    for name, path in images.items():
-        yield name, read_image(path), None
+def _split_pictures(session: Session, split: Split, limit: int) -> dict[str, Callable[[], list[Sample[Any]]]]:
+    """Return readers of some pictures of a split, with their truth, by the names of their predictions."""
+    dataset = session.sets[split]
+    pictures = dataset.pictures()
+    chosen = np.linspace(0, len(pictures) - 1, min(limit, len(pictures))).round().astype(int)
+    readers: dict[str, Callable[[], list[Sample[Any]]]] = {}
+    for place in chosen:
+        indices = pictures[place]
+        name = _file_name(dataset.read(indices[0]).name)
+        readers[name] = lambda indices=indices: [dataset.read(index) for index in indices]  # type: ignore[misc]
+    return readers
+
+
+def _own_pictures(
+    session: Session, images: dict[str, Path], options: PredictOptions
+) -> dict[str, Callable[[], list[Sample[Any]]]]:
+    """Return readers of images without truth, by the names of their predictions; every file is read once before.
+
+    Raises InputError for an image, or boxes, that cannot be used.
+    """
+    boxes = None if options.boxes is None else read_boxes(Path(options.boxes), list(images.values()))
+
+    def read(name: str) -> list[Sample[Any]]:
+        path = images[name]
+        return session.task.unlabelled(read_image(path), path.name, None if boxes is None else boxes.get(path.name))
+
+    for name in images:
+        read(name)  # takes a fraction of the prediction's time
+    return {name: lambda name=name: read(name) for name in images}  # type: ignore[misc]
 
 
 def _image_files(given: list[str]) -> dict[str, Path]:

@@ -17,7 +17,6 @@ from hrnas.arch.budget import Target
 from hrnas.commands.search import SearchOptions
 from hrnas.commands.session import EVALUATION_BATCH, Session
 from hrnas.costing.analytic import cost
-from hrnas.data.loading import evaluation_batches
 from hrnas.data.transforms import normalize
 from hrnas.engine.averages import Averages
 from hrnas.engine.evaluation import averaged_network
@@ -173,19 +172,14 @@ def _validation_seconds(state: TrainState, options: SearchOptions, session: Sess
     calibrating = _seconds_of(
         calibration, lambda images: recalibrate(network, [images]), total=options.calibration_batches
     )
-    score, dataset = session.task.make_score(), session.sets["validation"]
+    dataset = session.sets["validation"]
+    score = session.task.make_score(dataset, session.input_size)
     total = -(-len(dataset) // EVALUATION_BATCH)
-    batches = evaluation_batches(
-        dataset,
-        batch_size=EVALUATION_BATCH,
-        input_size=session.input_size,
-        workers=session.workers,
-        share=(0, max(1, total // _PROBE_BATCHES)),
-    )
+    batches = session.evaluation_batches("validation", share=(0, max(1, total // _PROBE_BATCHES)))
     with torch.no_grad():
         evaluating = _seconds_of(
             batches,
-            lambda batch: score.update(network(normalize(batch.images.to(session.device))), batch.masks),
+            lambda batch: score.update(session.outputs(network, batch.images), batch.truths),
             total=total,
         )
     return building + calibrating + evaluating

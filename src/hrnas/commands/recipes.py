@@ -1,4 +1,7 @@
-"""Recipes: a YAML of defaults for one data set; nothing inherits, the options on the command line come over it."""
+"""Recipes: a YAML of defaults for one data set, or for a task.
+
+Nothing inherits; the options on the command line come over it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -9,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from hrnas.data.description import read_description
+from hrnas.data.description import parse_description, read_description
 from hrnas.errors import InputError, did_you_mean
 
 
@@ -22,7 +25,8 @@ def known_recipes() -> list[str]:
 def recipe_values(recipe: str | None, data: str | Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
     """Return the option values of a recipe that `kind` has.
 
-    recipe: a recipe's name or a YAML file; where left out, the one named like the known data set, if there is one.
+    recipe: a recipe's name or a YAML file; where left out, the one named like the known data set and its task, or like
+    the task alone, if there is one.
     Raises InputError for an unknown or unreadable recipe, or a value that no verb has.
     """
     from hrnas.commands.search import SearchOptions  # not above: the list of recipes must not wait for torch
@@ -30,10 +34,15 @@ def recipe_values(recipe: str | None, data: str | Mapping[str, Any], kind: type[
 
     folder, known = files("hrnas") / "recipes", known_recipes()
     if recipe is None:
-        dataset = data.get("dataset") if isinstance(data, Mapping) else read_description(data).dataset
-        if dataset not in known:
+        if isinstance(data, Mapping):
+            description = parse_description(dict(data), where="data", folder=Path.cwd())
+        else:
+            description = read_description(data)
+        dataset, task = description.dataset, description.task
+        names = [name for name in (f"{dataset}-{task}", dataset, task) if name in known]
+        if not names:
             return {}
-        recipe = str(dataset)
+        recipe = str(names[0])
     if recipe in known:
         text, source = (folder / f"{recipe}.yaml").read_text(encoding="utf-8"), f"recipe {recipe}"
     elif Path(recipe).is_file():

@@ -115,6 +115,7 @@ class Recorder:
             "metrics.jsonl",
             {
                 "kind": "evaluation",
+                "metric": metric,
                 "step": state.step,
                 "split": "validation",
                 **{name: value for name, value in figures.items() if isinstance(value, float)},

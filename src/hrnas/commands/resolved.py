@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import register_type
 
-from hrnas.commands.options import InputSize, MemorySize
+from hrnas.commands.options import MemorySize
+from hrnas.data.sizes import InputSize
 from hrnas.errors import InputError
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ from typing import Any, Final
 import rich
 import torch
 
+from hrnas.arch.architecture import Architecture
 from hrnas.arch.budget import LIMITED, format_count, parse_budget
 from hrnas.arch.presets import search_space
 from hrnas.commands.beginning import begin_run
@@ -49,7 +50,11 @@ class SearchOptions(TrainingOptions):
     budget: MACs of one image at the input size, as macs=1.5G, parameters, as params=2M, or a share of the supernet's
     MACs, as 60%. Both at once as macs=1G,params=2M; several networks from one run as macs=2G,1G,500M.
     space: the search space, hr or hr-small.
-    transformers: none, residual or all; the space's own choice where left out.
+    transformers: none, residual or all. This and the next five: the space's own choice where left out.
+    head_channels: width of the dense head.
+    activation: relu or swish.
+    squeeze_ratio: width of the squeeze-excitation of every block, relative to the block's input; 0 for none.
+    norm_momentum, norm_eps: of every batch norm.
     align: keep the widths of kernel paths at multiples of this number; auto knows what the device likes.
     shrink: when and how hard the search shrinks.
     finish: train on, after the search, the networks set aside for the other budgets of a list, each for
@@ -61,6 +66,11 @@ class SearchOptions(TrainingOptions):
     budget: str
     space: str = "hr-small"
     transformers: str | None = None
+    head_channels: int | None = None
+    activation: str | None = None
+    squeeze_ratio: float | None = None
+    norm_momentum: float | None = None
+    norm_eps: float | None = None
     align: str = "auto"
     shrink: ShrinkOptions = field(default_factory=ShrinkOptions)
     finish: bool = True
@@ -85,8 +95,9 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     anything is written; Interrupted after SIGINT or SIGTERM, with a checkpoint written.
     """
     session = open_training_session(options.data, options)
+    options = session.settled(options)
     task, input_size, processes = session.task, session.input_size, session.processes
-    supernet = search_space(options.space, options.transformers).supernet(task.num_outputs)
+    supernet = make_supernet(options, session)
     smallest, widest = cost_range(supernet, input_size)
     targets = parse_budget(options.budget).resolve(smallest.counts, widest.counts)
     align = align_of(options.align, session.device)
@@ -265,6 +276,20 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         if processes.is_zero:
             networks = refresh_pareto(run)
     return {**result, "networks": networks}
+
+
+def make_supernet(options: SearchOptions, session: Session) -> Architecture:
+    """Return the widest network of the space that the options name, with the head its task needs."""
+    space = search_space(
+        options.space,
+        options.transformers,
+        head_channels=options.head_channels,
+        activation=options.activation,
+        squeeze_ratio=options.squeeze_ratio,
+        norm_momentum=options.norm_momentum,
+        norm_eps=options.norm_eps,
+    )
+    return space.supernet(session.task.num_outputs, head=session.task.head)
 
 
 def align_of(align: str, device: torch.device) -> int:

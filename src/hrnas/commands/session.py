@@ -3,31 +3,34 @@
 import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import rich
 import torch
 from torch import Tensor
 
 from hrnas.arch.architecture import Architecture
-from hrnas.commands.options import InputSize, TrainingOptions
+from hrnas.commands.options import TrainingOptions
 from hrnas.commands.progress import counted_progress
 from hrnas.data.cache import CachedSet, SampleMemory
-from hrnas.data.description import DataDescription, Split, parse_description, read_description
-from hrnas.data.loading import Batch, epoch_order, evaluation_batches, train_batches
-from hrnas.data.opening import SegmentationSet, open_split
+from hrnas.data.description import DATASETS, DataDescription, Split, completed, parse_description, read_description
+from hrnas.data.loading import Batch, EvaluationBatch, epoch_order, evaluation_batches, train_batches
+from hrnas.data.opening import DataSet, open_split
+from hrnas.data.sizes import InputSize
 from hrnas.data.transforms import AugmentOptions, normalize
 from hrnas.engine.distributed import Processes, check_shares, is_launched, join_processes, local_rank
 from hrnas.errors import InputError
 from hrnas.kernels import compiling
 from hrnas.models.network import Network
 from hrnas.tasks import make_task
-from hrnas.tasks.task import Task
+from hrnas.tasks.task import EvaluationOptions, TargetOptions, Task, flip_tested, settled
 
 EVALUATION_BATCH: Final = 8
-"""Images at a time in the validations of a run."""
+"""Images of the input size at a time in the validations of a run."""
+
+Options = TypeVar("Options", bound=TrainingOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +41,21 @@ class Session:
     """
 
     description: DataDescription
-    sets: Mapping[Split, SegmentationSet]
+    sets: Mapping[Split, DataSet]
     task: Task
     input_size: InputSize
     device: torch.device
     workers: int
     processes: Processes
+
+    def settled(self, options: Options) -> Options:
+        """Return options with the task's own choice where they leave it to the task.
+
+        Raises InputError for one that means nothing to it.
+        """
+        name = self.description.task
+        augment = settled(options.augment, self.task.own, name, "augment")
+        return replace(options, augment=augment, targets=self.task.targets, evaluation=self.task.evaluation)
 
     def train_batches(
         self, *, batch_size: int, seed: int, first_step: int, num_steps: int, augment: AugmentOptions
@@ -51,6 +63,7 @@ class Session:
         """Return this process's share of the training batches of steps first_step..num_steps-1."""
         batches = train_batches(
             self.sets["train"],
+            self.task,
             batch_size=batch_size,
             input_size=self.input_size,
             seed=seed,
@@ -66,6 +79,7 @@ class Session:
         """Yield normalised training images as evaluation sees them, always the same for a seed, on all processes."""
         batches = train_batches(
             self.sets["train"],
+            self.task,
             batch_size=batch_size,
             input_size=self.input_size,
             seed=seed,
@@ -122,19 +136,42 @@ class Session:
         The processes work on whole batches in turn and add up their counts, so the figures are those of one process.
         """
         dataset = self.sets[split]
-        score = self.task.make_score()
+        score = self.task.make_score(dataset, self.input_size)
         with self.processes.sharing_errors():
-            for batch in evaluation_batches(
-                dataset,
-                batch_size=batch_size,
-                input_size=self.input_size,
-                workers=self.workers,
-                share=(self.processes.rank, self.processes.count),
+            for batch in self.evaluation_batches(
+                split, batch_size=batch_size, share=(self.processes.rank, self.processes.count)
             ):
-                score.update(network(normalize(batch.images.to(self.device))), batch.masks)
-        for counts in score.counts:
-            counts.copy_(self.processes.sum(counts))
-        return {"split": split, "samples": len(dataset), "input_size": list(self.input_size), **score.result()}
+                score.update(self.outputs(network, batch.images), batch.truths)
+        for part in score.sums:
+            part.copy_(self.processes.sum(part))
+        return {
+            "metric": self.task.metric,
+            "split": split,
+            "samples": len(dataset),
+            "input_size": list(self.input_size),
+            **score.result(),
+        }
+
+    def evaluation_batches(
+        self, split: Split, *, batch_size: int = EVALUATION_BATCH, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[EvaluationBatch]:
+        """Return a split in batches, every `share[1]`-th of them from number `share[0]` on.
+
+        batch_size: for images of the input size; of larger ones there are fewer in a batch.
+        """
+        area = math.prod(self.task.evaluation.size or self.input_size)
+        return evaluation_batches(
+            self.sets[split],
+            self.task,
+            batch_size=max(1, min(batch_size, batch_size * math.prod(self.input_size) // area)),
+            input_size=self.input_size,
+            workers=self.workers,
+            share=share,
+        )
+
+    def outputs(self, network: Network, images: Tensor) -> Tensor:
+        """Return what a network puts out for images uint8 (B, 3, H, W), flip test included where there is one."""
+        return flip_tested(self.task, network, normalize(images.to(self.device)))
 
 
 def open_session(
@@ -145,10 +182,13 @@ def open_session(
     workers: int,
     splits: tuple[Split, ...],
     cache: int = 0,
+    targets: TargetOptions | None = None,
+    evaluation: EvaluationOptions | None = None,
 ) -> Session:
     """Open a data set: a data.yaml, its folder, the name of a built-in set, or what a run's config.yaml holds.
 
     splits: must be there and sound; they are checked by their headers. cache: bytes for decoded samples.
+    targets, evaluation: the task's, which has its own choice for what they leave to it.
     Raises InputError naming what is wrong.
     Under torchrun all processes meet here.
     """
@@ -162,9 +202,10 @@ def open_session(
                 if found_device.type == "cpu":
                     _prepare_kernels()
                 description, opened = _open_splits(data, splits)
+                task = make_task(description, targets, evaluation)
                 if input_size is None:
-                    height, width = next(iter(opened.values())).read(0).mask.shape
-                    input_size = InputSize(height, width)
+                    first = next(iter(opened.values())).read(0).image
+                    input_size = InputSize(*(task.usual_input or first.shape[:2]))
     if cache and description.toycity is None:  # Toy City is in memory as it is
         with processes.sharing_errors():
             memory = SampleMemory(cache)
@@ -172,7 +213,7 @@ def open_session(
     return Session(
         description=description,
         sets=opened,
-        task=make_task(description.task, names=description.names, colors=description.colors),
+        task=task,
         input_size=input_size,
         device=found_device,
         workers=workers,
@@ -195,9 +236,10 @@ def _prepare_kernels() -> None:
 
 def _open_splits(
     data: str | Mapping[str, Any], splits: tuple[Split, ...]
-) -> tuple[DataDescription, dict[Split, SegmentationSet]]:
+) -> tuple[DataDescription, dict[Split, DataSet]]:
     if isinstance(data, Mapping):
-        description = parse_description(dict(data), where="data", folder=Path.cwd())
+        parsed = parse_description(dict(data), where="data", folder=Path.cwd())
+        description = completed(parsed, where="data") if splits else parsed
     else:
         description = read_description(data)
     with rich.get_console().status("Opening the data set (Toy City is rendered once) ..."):
@@ -213,6 +255,8 @@ def open_training_session(data: str | Mapping[str, Any], options: TrainingOption
         workers=options.workers,
         splits=("train", "validation"),
         cache=options.cache,
+        targets=options.targets,
+        evaluation=options.evaluation,
     )
     if options.precision == "bfloat16" and session.device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise InputError(f"Device {session.device} computes no bfloat16. Use --precision float32 or a newer device.")
@@ -239,6 +283,9 @@ def find_device(name: str) -> torch.device:
 
 def sized_run_name(description: DataDescription, suffix: str) -> Path:
     """Return the default run directory: runs/ and the data set's name with a suffix."""
-    name = description.dataset or (description.path.name if description.path else "data")
+    name = description.dataset and "-".join(
+        [description.dataset, *[description.task] * (description.task != DATASETS[description.dataset][0])]
+    )
+    name = name or (description.path.name if description.path else "data")
     plain = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in suffix.replace("%", "pct"))
     return Path("runs") / "-".join(part for part in (name, plain) if part)

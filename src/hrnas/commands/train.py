@@ -77,6 +77,7 @@ def train(
         )
     if session is None or session.description.to_dict() != options.data or session.input_size != options.input_size:
         session = open_training_session(options.data, options)  # a folder may have been given other data since
+    options = session.settled(options)
     task, input_size, processes = session.task, session.input_size, session.processes
     architecture = checkpoint.architecture if checkpoint else _architecture(options.architecture, task.num_outputs)
     network_name = f"{architecture.name}-{fingerprint(architecture)[:6]}"

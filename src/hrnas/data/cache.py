@@ -3,25 +3,24 @@
 The memory is mapped before the processes that read are forked: what one of them has decoded the others find there, and
 so does every validation after the first. Training draws samples in random order, epoch after epoch, so no choice of
 which to keep is hit more often than another: those that came first stay. What does not fit is decoded each time.
-
-H height, W width of an image as read.
 """
 
 import mmap
 import multiprocessing
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
 
-from hrnas.data.opening import SegmentationSet
+from hrnas.data.opening import DataSet
 from hrnas.data.pictures import RGB
 from hrnas.errors import InputError
 from hrnas.structures import Sample
 
-_FIELDS: Final = 4
-"""Of a sample's entry in the table: where it ends (0: it is not kept), H, W, length of its name."""
+_FIELDS: Final = 3
+"""Of a sample's entry in the table: where it ends (0: it is not kept), bytes of its arrays, bytes of all else."""
 _PATIENCE: Final = 1.0
 """Seconds to wait for the others; a process that was killed with the lock must not stop them for good."""
 
@@ -74,7 +73,7 @@ class SampleMemory:
 class CachedSet:
     """A set that decodes a sample once while the memory lasts. Its samples are those of the set itself; read-only."""
 
-    def __init__(self, dataset: SegmentationSet, memory: SampleMemory) -> None:
+    def __init__(self, dataset: DataSet, memory: SampleMemory) -> None:
         self._dataset, self._memory = dataset, memory
         self._table = np.frombuffer(mmap.mmap(-1, 8 * _FIELDS * len(dataset)), np.int64).reshape(-1, _FIELDS)
 
@@ -82,49 +81,63 @@ class CachedSet:
         """A process that was not forked from this one has no share in the memory: it gets the set itself."""
         return _itself, (self._dataset,)
 
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a task's set knows, such as its skeleton."""
+        return getattr(self._dataset, name)
+
     @property
     def names(self) -> tuple[str, ...]:
-        """One per class."""
+        """One per class or joint."""
         return self._dataset.names
 
     @property
     def colors(self) -> tuple[RGB, ...]:
-        """One per class."""
+        """One per class or joint."""
         return self._dataset.colors
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self._dataset.num_classes
 
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def read(self, index: int) -> Sample:
-        """Return sample `index`, from memory if it is there: image uint8 (H, W, 3) and mask uint8 (H, W)."""
+    def pictures(self) -> list[list[int]]:
+        """Return the samples of each picture."""
+        return self._dataset.pictures()
+
+    def read(self, index: int) -> Sample[Any]:
+        """Return sample `index`, from memory if it is there; its arrays are then views of the memory."""
         with self._memory.locked() as is_ours:
-            end, height, width, name = self._table[index].tolist() if is_ours else [0] * _FIELDS
+            end, of_arrays, of_rest = self._table[index].tolist() if is_ours else [0] * _FIELDS
         if end:
-            area = height * width
-            kept = self._memory.content[end - name - 4 * area : end]
+            kept = self._memory.content[end - of_rest - of_arrays : end]
             kept.flags.writeable = False
-            return Sample(
-                image=kept[: 3 * area].reshape(height, width, 3),
-                mask=kept[3 * area : 4 * area].reshape(height, width),
-                name=kept[4 * area :].tobytes().decode(),
-            )
+            return _unpacked(kept[:of_arrays], kept[of_arrays:].tobytes())
         sample = self._dataset.read(index)
         self._keep(index, sample)
         return sample
 
-    def _keep(self, index: int, sample: Sample) -> None:
-        name = sample.name.encode()
-        parts = [sample.image.tobytes(), sample.mask.tobytes(), name]
+    def _keep(self, index: int, sample: Sample[Any]) -> None:
+        arrays, rest = _packed(sample)
         with self._memory.locked() as is_ours:
             # Another process may have been faster.
-            if is_ours and not self._table[index, 0] and (end := self._memory.put(parts)):
-                self._table[index] = (end, *sample.mask.shape, len(name))
+            if is_ours and not self._table[index, 0] and (end := self._memory.put([*arrays, rest])):
+                self._table[index] = (end, sum(map(len, arrays)), len(rest))
 
 
-def _itself(dataset: SegmentationSet) -> SegmentationSet:
+def _itself(dataset: DataSet) -> DataSet:
     return dataset
+
+
+def _packed(sample: Sample[Any]) -> tuple[list[bytes], bytes]:
+    """Return the bytes of a sample's arrays, and all else, which is small. Within this machine's memory alone."""
+    buffers: list[pickle.PickleBuffer] = []
+    rest = pickle.dumps(sample, protocol=5, buffer_callback=buffers.append)
+    arrays = [buffer.raw().tobytes() for buffer in buffers]
+    return arrays, pickle.dumps(([len(array) for array in arrays], rest))
+
+
+def _unpacked(content: "np.ndarray[Any, Any]", packed: bytes) -> Sample[Any]:
+    lengths, rest = pickle.loads(packed)
+    ends = np.cumsum(lengths).tolist()
+    sample: Sample[Any] = pickle.loads(
+        rest, buffers=[content[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    )
+    return sample

@@ -25,7 +25,7 @@ COLORS: Final = (
 
 VOID: Final = 11
 
-LIST_FILES: Final = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"}
+LIST_FILES: Final = ("train.txt", "val.txt", "test.txt")
 
 FOLDERS: Final = ("train", "trainannot", "val", "valannot", "test", "testannot")
 
@@ -33,7 +33,7 @@ FOLDERS: Final = ("train", "trainannot", "val", "valannot", "test", "testannot")
 def check_layout(path: Path) -> None:
     """Raise InputError naming the first things that `path` lacks to be a CamVid folder."""
     lacking = [f"{name}/" for name in FOLDERS if not (path / name).is_dir()]
-    lacking += [name for name in LIST_FILES.values() if not (path / name).is_file()]
+    lacking += [name for name in LIST_FILES if not (path / name).is_file()]
     if lacking:
         raise InputError(
             f"{path} is not a CamVid folder: it lacks {', '.join(lacking)}. 'path' must name the folder that holds"

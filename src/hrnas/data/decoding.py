@@ -21,6 +21,8 @@ from hrnas.structures import IGNORED
 Values = NDArray[np.integer[Any]] | NDArray[np.bool_]
 """What a mask file holds: label values of 1, 8, 16 or 32 bits."""
 
+IMAGE_ENDINGS: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
+
 UNKNOWN: Final = 254
 """What a value that no class covers becomes; it never leaves this package's error reports and pictures."""
 

@@ -1,4 +1,4 @@
-"""data.yaml as typed data: which files make up each split, what their label values mean, and the classes' names.
+"""data.yaml as typed data: which files make up each split, what their labels mean, and the names of classes or joints.
 
 task: segmentation
 path: .                                   # every other path is relative to it; it is relative to the yaml's folder
@@ -10,35 +10,64 @@ colors: [[128, 128, 128], [128, 0, 0]]    # optional
 ignore: 255                               # file value, or list of values, that is void
 label_map: {7: 0, 8: 1, 9: null}          # optional: file value -> class index, null = void
 
-A known set needs less: `{dataset: camvid, path: DIR}`, or `{dataset: toycity}` with optional size, length and seed.
+task: pose
+train: {coco: annotations/train.json, images: images}
+validation: {coco: annotations/val.json, images: images, boxes: detections.json}    # boxes: optional, a detector's
+flip_pairs, skeleton, sigmas              # optional: the file's, or what its joints' names say
+
+task: classification
+train: {images: train}                    # a folder for each class; optional where they are called train and val
+names: {n01440764: tench}                 # optional: folder -> name
+
+A known set needs less: `{dataset: camvid, path: DIR}`, or `{dataset: toycity}` with optional task, size, length, seed.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from hrnas.data import camvid
+from hrnas.data import camvid, coco
+from hrnas.data.class_folders import class_folders
+from hrnas.data.coco_joints import COCO_SKELETON
 from hrnas.data.fields import Fields, read_yaml
+from hrnas.data.mask_fields import class_colors, class_names, label_values
 from hrnas.data.pictures import RGB, default_palette
+from hrnas.data.pose_fields import KEYS, GivenJoints, skeleton_fields, whole_skeleton
+from hrnas.data.toycity.crops import ToyCityCrops
 from hrnas.data.toycity.dataset import ToyCity
 from hrnas.errors import InputError, did_you_mean
+from hrnas.structures import Skeleton
 
 Split = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
-DATASETS: Final = ("camvid", "toycity")
-BUILT_IN: Final = ("toycity",)
-TASKS: Final = ("segmentation",)
-MAX_CLASSES: Final = 254  # 255 is IGNORED and 254 marks a value no class covers while masks are read
-MAX_VALUE: Final = 65_535  # masks have at most 16 bits
+TASKS: Final = ("segmentation", "pose", "classification")
+DATASETS: Final[dict[str, tuple[str, ...]]] = {
+    "ade20k": ("segmentation",),
+    "camvid": ("segmentation",),
+    "cityscapes": ("segmentation",),
+    "coco": ("pose",),
+    "imagenet": ("classification",),
+    "toycity": TASKS,
+}
+"""The tasks of each known set; the first is meant where none is named."""
+BUILT_IN: Final = {"toycity": "segmentation", **{f"toycity-{task}": task for task in TASKS[1:]}}
+"""Sets that need no file, by the name that stands for one and its task."""
+TOYCITY_SIZES: Final = {"segmentation": (96, 128), "pose": (192, 256), "classification": (192, 256)}
+"""Height and width of the rendered scenes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFolders:
-    """A split kept as two folders; images and masks are paired by their stems. Paths are relative to `path`."""
+    """A split kept as two folders; images and masks are paired by their stems. Paths are relative to `path`.
+
+    image_suffix, label_suffix: ends of the stems that are no part of the name; other files are passed over.
+    """
 
     images: str
     labels: str
+    image_suffix: str | None = None
+    label_suffix: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,43 +78,92 @@ class SplitList:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToyCityOptions:
-    """How the built-in Toy City is rendered. size: (H, W); length: images per split, the set's own where absent."""
+class SplitKeypoints:
+    """A split of people: a COCO keypoint file and a folder of images; boxes: a detector's results, else the file's."""
 
-    size: tuple[int, int] = (96, 128)
+    coco: str
+    images: str
+    boxes: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitClasses:
+    """A split kept as a folder that holds a folder of images for each class. Relative to `path`."""
+
+    images: str
+
+
+SplitSource = SplitFolders | SplitList | SplitKeypoints | SplitClasses
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownMasks:
+    """A known segmentation set; its fields are DataDescription's.
+
+    check_layout: raises InputError for a folder that is none.
+    """
+
+    check_layout: Callable[[Path], None]
+    splits: Mapping[Split, SplitSource]
+    names: tuple[str, ...]
+    colors: tuple[RGB, ...]
+    ignore: tuple[int, ...]
+    label_map: Mapping[int, int | None] | None = None
+
+
+_KNOWN_MASKS: Final = {
+    "camvid": KnownMasks(
+        check_layout=camvid.check_layout,
+        splits={
+            "train": SplitList(list="train.txt"),
+            "validation": SplitList(list="val.txt"),
+            "test": SplitList(list="test.txt"),
+        },
+        names=camvid.NAMES,
+        colors=camvid.COLORS,
+        ignore=(camvid.VOID,),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyCityOptions:
+    """How the built-in Toy City is rendered. size: (H, W); length: samples per split, the set's own where absent."""
+
+    size: tuple[int, int]
     length: Mapping[Split, int]
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataDescription:
-    """A data set for semantic segmentation, described but not opened (see `opening.open_split`).
+    """A data set, described but not opened (see `opening.open_split`).
 
-    task: what the labels are; "segmentation".
+    task: what the labels are.
     dataset: the known set this is, or None for the user's own files.
     path: absolute folder that split paths are relative to; None for a set that needs no files.
     splits: where each split's files are; a split may be absent. Empty for a set that needs no files.
-    names: one per class; the index is the class index.
-    colors: one (r, g, b) in 0..255 per class, for pictures.
-    ignore: file values that are void; they become structures.IGNORED.
-    label_map: file value -> class index, None = void; None as a whole: file values are class indices.
+    names: one per class or joint; the index is the class's or joint's.
+    colors: one (r, g, b) in 0..255 per name, for pictures.
+    ignore: of masks: file values that are void; they become structures.IGNORED.
+    label_map: of masks: file value -> class index, None = void; None as a whole: file values are class indices.
+    skeleton: of a pose set. folders: of a classification set, the classes' folders.
     toycity: how to render it, when dataset is "toycity".
+    given: what was said of the joints of a set that is not complete yet.
     """
 
     task: str
-    dataset: str | None
-    path: Path | None
-    splits: Mapping[Split, SplitFolders | SplitList]
+    dataset: str | None = None
+    path: Path | None = None
+    splits: Mapping[Split, SplitSource] = field(default_factory=dict)
     names: tuple[str, ...]
     colors: tuple[RGB, ...]
-    ignore: tuple[int, ...]
-    label_map: Mapping[int, int | None] | None
+    ignore: tuple[int, ...] = ()
+    label_map: Mapping[int, int | None] | None = None
+    skeleton: Skeleton | None = None
+    folders: tuple[str, ...] = ()
     toycity: ToyCityOptions | None = None
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes, void not counted."""
-        return len(self.names)
+    given: GivenJoints = field(default_factory=GivenJoints)
 
     @property
     def split_names(self) -> tuple[Split, ...]:
@@ -98,32 +176,41 @@ class DataDescription:
         if self.dataset is not None:
             plain["dataset"] = self.dataset
         if self.toycity is not None:
-            plain |= {
+            return plain | {
                 "size": list(self.toycity.size),
                 "length": dict(self.toycity.length),
                 "seed": self.toycity.seed,
             }
-        if self.path is not None:
-            plain["path"] = str(self.path)
-        if self.dataset is None:
-            plain |= {name: dict(vars(self.splits[name])) for name in self.split_names}
-            plain |= {
-                "names": list(self.names),
-                "colors": [list(color) for color in self.colors],
-                "ignore": list(self.ignore),
-            }
-            if self.label_map is not None:
-                plain["label_map"] = dict(self.label_map)
+        plain["path"] = str(self.path)
+        if self.task == "segmentation" and self.dataset is not None:
+            return plain
+        plain |= {
+            name: {key: value for key, value in vars(self.splits[name]).items() if value is not None}
+            for name in self.split_names
+        }
+        if self.skeleton is not None:
+            return plain | skeleton_fields(self.skeleton)
+        if self.task == "classification":
+            return plain | {"names": dict(zip(self.folders, self.names, strict=True))}
+        plain |= {
+            "names": list(self.names),
+            "colors": [list(color) for color in self.colors],
+            "ignore": list(self.ignore),
+        }
+        if self.label_map is not None:
+            plain["label_map"] = dict(self.label_map)
         return plain
 
 
 def read_description(source: str | Path) -> DataDescription:
     """Read a data.yaml, given as its path, as the folder that holds it, or as a built-in set's name ("toycity").
 
-    Raises InputError naming the file and the field. The splits' files are looked at only when a split is opened.
+    Raises InputError naming the file and the field. The splits' files are looked at only when a split is opened, but
+    for what the description leaves to them: joints and class folders.
     """
     if isinstance(source, str) and source in BUILT_IN:
-        return parse_description({"dataset": source}, where=source, folder=Path.cwd())
+        plain = {"dataset": source.split("-")[0], "task": BUILT_IN[source]}
+        return parse_description(plain, where=source, folder=Path.cwd())
     file = Path(source).expanduser()
     if file.is_dir():
         file = file / "data.yaml"
@@ -138,10 +225,43 @@ def read_description(source: str | Path) -> DataDescription:
             f" {did_you_mean(str(source), BUILT_IN)}"
         )
     description = parse_description(read_yaml(file), where=str(file), folder=file.parent)
-    if description.path is not None and not description.path.is_dir():
-        raise InputError(f"{file}: 'path' leads to {description.path}, which is not a folder. Mend 'path'.")
-    if description.dataset == "camvid" and description.path is not None:
-        camvid.check_layout(description.path)
+    return completed(description, where=str(file))
+
+
+def completed(description: DataDescription, *, where: str) -> DataDescription:
+    """Return a description with what it leaves to its files: joints, class folders, where a known set's files are.
+
+    where: what error messages call the source. Raises InputError for a folder or file that is not as it must be.
+    """
+    path, known = description.path, description.dataset
+    if path is None:
+        return description
+    if not path.is_dir():
+        raise InputError(f"{where}: 'path' leads to {path}, which is not a folder. Mend 'path'.")
+    if known in _KNOWN_MASKS:
+        _KNOWN_MASKS[known].check_layout(path)
+    if description.task == "pose" and description.skeleton is None:
+        splits: Mapping[Split, SplitSource] = description.splits
+        if known == "coco" and not splits:
+            splits = {split: SplitKeypoints(coco=file, images=images) for split, file, images in coco.find_splits(path)}
+        first = next(iter(splits.values()))
+        assert isinstance(first, SplitKeypoints)
+        skeleton = description.given.completed(path / first.coco, where)
+        return replace(
+            description,
+            splits=splits,
+            names=skeleton.names,
+            colors=default_palette(len(skeleton.names)),
+            skeleton=skeleton,
+            given=GivenJoints(),
+        )
+    if description.task == "classification":
+        splits = description.splits or _class_splits(path)
+        first = splits["train"]
+        assert isinstance(first, SplitClasses)
+        folders = description.folders or class_folders(path / first.images)
+        names = description.names or folders
+        return replace(description, splits=splits, folders=folders, names=names, colors=default_palette(len(names)))
     return description
 
 
@@ -155,41 +275,145 @@ def parse_description(plain: object, *, where: str, folder: Path) -> DataDescrip
     dataset = fields.text("dataset", None)
     if dataset is not None and dataset not in DATASETS:
         raise InputError(f"{where}: 'dataset' is unknown: '{dataset}'. {did_you_mean(dataset, DATASETS)}")
-    task = fields.text("task", None if dataset is None else "segmentation")
+    task = fields.text("task", None if dataset is None else DATASETS[dataset][0])
     if task is None:
         raise fields.error("task", "is missing", f"one of: {', '.join(TASKS)}")
     if task not in TASKS:
         raise InputError(f"{where}: 'task' is unknown: '{task}'. {did_you_mean(task, TASKS)}")
-
+    if dataset is not None and task not in DATASETS[dataset]:
+        raise fields.error("task", f"is '{task}'", f"{' or '.join(DATASETS[dataset])} for dataset {dataset}")
     if dataset == "toycity":
         fields.allow(("task", "dataset", "size", "length", "seed"), "for dataset toycity ")
         return _toycity(fields, task)
-    if dataset == "camvid":
-        fields.allow(("task", "dataset", "path"), "for dataset camvid ")
+    return {"segmentation": _segmentation, "pose": _pose, "classification": _classification}[task](
+        fields, dataset, _path(fields, folder)
+    )
+
+
+def _segmentation(fields: Fields, dataset: str | None, path: Path) -> DataDescription:
+    if dataset is not None:
+        fields.allow(("task", "dataset", "path"), f"for dataset {dataset} ")
+        known = _KNOWN_MASKS[dataset]
         return DataDescription(
-            task=task,
+            task="segmentation",
             dataset=dataset,
-            path=_path(fields, folder),
-            splits={name: SplitList(list=file) for name, file in camvid.LIST_FILES.items()},  # type: ignore[misc]
-            names=camvid.NAMES,
-            colors=camvid.COLORS,
-            ignore=(camvid.VOID,),
-            label_map=None,
+            path=path,
+            splits=known.splits,
+            names=known.names,
+            colors=known.colors,
+            ignore=known.ignore,
+            label_map=known.label_map,
         )
-    fields.allow(("task", "dataset", "path", *SPLITS, "names", "colors", "ignore", "label_map"))
+    fields.allow(("task", "path", *SPLITS, "names", "colors", "ignore", "label_map"))
     fields.require("train")
-    names = _names(fields)
-    ignore, label_map = _labels(fields, len(names))
+    names = class_names(fields)
+    ignore, label_map = label_values(fields, len(names))
     return DataDescription(
-        task=task,
+        task="segmentation",
         dataset=None,
-        path=_path(fields, folder),
-        splits={name: _split(fields, name) for name in SPLITS if name in fields},
+        path=path,
+        splits={name: _mask_split(fields, name) for name in SPLITS if name in fields},
         names=names,
-        colors=_colors(fields, len(names)),
+        colors=class_colors(fields, len(names)),
         ignore=ignore,
         label_map=label_map,
     )
+
+
+def _mask_split(fields: Fields, name: Split) -> SplitFolders | SplitList:
+    split = fields.nested(name)
+    split.allow(("images", "labels", "image_suffix", "label_suffix", "list"))
+    if "list" in split:
+        if len(split) > 1:
+            raise fields.error(name, "mixes 'list' with folders", "either {list: FILE} or {images: DIR, labels: DIR}")
+        return SplitList(list=split.required_text("list"))
+    return SplitFolders(
+        images=split.required_text("images"),
+        labels=split.required_text("labels"),
+        image_suffix=split.text("image_suffix", None),
+        label_suffix=split.text("label_suffix", None),
+    )
+
+
+def _pose(fields: Fields, dataset: str | None, path: Path) -> DataDescription:
+    fields.allow(("task", "dataset", "path", *SPLITS, *KEYS))
+    if dataset is None:
+        fields.require("train")
+    splits: dict[Split, SplitSource] = {}
+    for name in SPLITS:
+        if name in fields:
+            split = fields.nested(name)
+            split.allow(("coco", "images", "boxes"))
+            if name == "train" and split.get("boxes") is not None:
+                raise split.error("boxes", "is given", "left out: joints are learnt in labelled boxes")
+            splits[name] = SplitKeypoints(
+                coco=split.required_text("coco"),
+                images=split.required_text("images"),
+                boxes=split.text("boxes", None),
+            )
+    skeleton = whole_skeleton(fields)
+    names = skeleton.names if skeleton else ()
+    return DataDescription(
+        task="pose",
+        dataset=dataset,
+        path=path,
+        splits=splits,
+        names=names,
+        colors=default_palette(len(names)),
+        skeleton=skeleton,
+        given=GivenJoints() if skeleton else GivenJoints.of(fields),
+    )
+
+
+def _classification(fields: Fields, dataset: str | None, path: Path) -> DataDescription:
+    fields.allow(("task", "dataset", "path", *SPLITS, "names"))
+    splits: dict[Split, SplitSource] = {}
+    for name in SPLITS:
+        if name in fields:
+            split = fields.nested(name)
+            split.allow(("images",))
+            splits[name] = SplitClasses(images=split.required_text("images"))
+    if splits:
+        fields.require("train")
+    value = fields.get("names", {})
+    if isinstance(value, list):
+        value = {name: name for name in value}
+    if not isinstance(value, Mapping) or len(value) == 1:
+        raise fields.wrong("names", value, "a list of class folders, at least 2, or a mapping of class folder to name")
+    folders = tuple(fields.text_value("names", folder) for folder in value)
+    names = tuple(fields.text_value(f"names[{folder}]", value[folder]) for folder in folders)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise fields.error("names", f"holds '{twice}' twice", "a different name for each class")
+    return DataDescription(
+        task="classification",
+        dataset=dataset,
+        path=path,
+        splits=splits,
+        names=names,
+        colors=default_palette(len(names)),
+        folders=folders,
+    )
+
+
+def _class_splits(path: Path) -> dict[Split, SplitSource]:
+    """Return where the splits of a classification set are that has them under their usual names."""
+    usual: dict[Split, tuple[str, ...]] = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+    found: dict[Split, SplitSource] = {}
+    for split, names in usual.items():
+        for name in names:
+            if (
+                split not in found
+                and (path / name).is_dir()
+                and any(entry.is_dir() for entry in (path / name).iterdir())
+            ):
+                found[split] = SplitClasses(images=name)
+    if "train" not in found:
+        raise InputError(
+            f"{path} holds no train/ with a folder of images for each class. Give 'train: {{images: FOLDER}}', or mend "
+            "'path'."
+        )
+    return found
 
 
 def _path(fields: Fields, folder: Path) -> Path:
@@ -198,102 +422,22 @@ def _path(fields: Fields, folder: Path) -> Path:
     return (folder / Path(text).expanduser()).resolve()
 
 
-def _split(fields: Fields, name: Split) -> SplitFolders | SplitList:
-    split = fields.nested(name)
-    split.allow(("images", "labels", "list"))
-    if "list" in split:
-        if len(split) > 1:
-            raise fields.error(name, "mixes 'list' with folders", "either {list: FILE} or {images: DIR, labels: DIR}")
-        return SplitList(list=split.required_text("list"))
-    return SplitFolders(images=split.required_text("images"), labels=split.required_text("labels"))
-
-
-def _names(fields: Fields) -> tuple[str, ...]:
-    fields.require("names")
-    need = "a list of class names, or a mapping of class index to name with indices 0, 1, 2, ... without a gap"
-    value = fields["names"]
-    if isinstance(value, Mapping):
-        for key in value:
-            fields.integer_value(f"names, index {key}", key, 0, MAX_CLASSES - 1)
-        if sorted(value) != list(range(len(value))):
-            raise fields.error("names", f"has the indices {', '.join(map(str, sorted(value)))}", need)
-        value = [value[index] for index in range(len(value))]
-    if not isinstance(value, list):
-        raise fields.wrong("names", value, need)
-    for index, name in enumerate(value):
-        fields.text_value(f"names[{index}]", name)
-    if not 2 <= len(value) <= MAX_CLASSES:
-        raise fields.error("names", f"has {len(value)} classes", f"2 to {MAX_CLASSES} classes")
-    if len(set(value)) < len(value):
-        twice = next(name for name in value if value.count(name) > 1)
-        raise fields.error("names", f"holds '{twice}' twice", "a different name for each class")
-    return tuple(value)
-
-
-def _colors(fields: Fields, num_classes: int) -> tuple[RGB, ...]:
-    value = fields.get("colors")
-    if value is None:
-        return default_palette(num_classes)
-    if not isinstance(value, list):
-        raise fields.wrong("colors", value, "a list of [red, green, blue], one per class")
-    if len(value) != num_classes:
-        raise fields.error("colors", f"has {len(value)} colours for {num_classes} names", "one colour per name")
-    colors: list[RGB] = []
-    for index, color in enumerate(value):
-        if not isinstance(color, list) or len(color) != 3:
-            raise fields.wrong(f"colors[{index}]", color, "[red, green, blue], each 0..255")
-        red, green, blue = (fields.integer_value(f"colors[{index}]", part, 0, 255) for part in color)
-        colors.append((red, green, blue))
-    return tuple(colors)
-
-
-def _labels(fields: Fields, num_classes: int) -> tuple[tuple[int, ...], dict[int, int | None] | None]:
-    """Return (ignore, label_map), checked against each other and the number of classes."""
-    value = fields.get("ignore", 255)
-    values = value if isinstance(value, list) else [value]
-    ignore = tuple(dict.fromkeys(fields.integer_value("ignore", item, 0, MAX_VALUE) for item in values))
-
-    plain_map = fields.get("label_map")
-    if plain_map is None:
-        for item in ignore:
-            if item < num_classes:
-                name = fields["names"][item]
-                raise fields.error(
-                    "ignore",
-                    f"is {item}, which is also the index of class '{name}'",
-                    "a value no class uses; where the file's values are not class indices, give label_map",
-                )
-        return ignore, None
-    if not isinstance(plain_map, Mapping) or not plain_map:
-        raise fields.wrong("label_map", plain_map, "a mapping of file value to class index, such as {7: 0, 8: 1}")
-    label_map: dict[int, int | None] = {}
-    for key, target in plain_map.items():
-        file_value = fields.integer_value(f"label_map, key {key}", key, 0, MAX_VALUE)
-        if target is not None:
-            fields.integer_value(f"label_map[{key}]", target, 0, num_classes - 1)
-        if target is not None and file_value in ignore:
-            need = "each value in one of them only (the default of ignore is 255; ignore: [] turns it off)"
-            raise fields.error(f"label_map[{key}]", "is also in ignore", need)
-        label_map[file_value] = target
-    return ignore, label_map
-
-
 def _toycity(fields: Fields, task: str) -> DataDescription:
-    size = fields.get("size", [96, 128])
+    size = fields.get("size", list(TOYCITY_SIZES[task]))
     if not isinstance(size, list) or len(size) != 2:
         raise fields.wrong("size", size, "[height, width] in pixels")
     height, width = (fields.integer_value("size", side, 16, 4096) for side in size)
     lengths = fields.nested("length") if "length" in fields else Fields.of({}, fields.where)
     lengths.allow(SPLITS)
+    names = {"segmentation": ToyCity.NAMES, "pose": COCO_SKELETON.names, "classification": ToyCityCrops.NAMES}[task]
     return DataDescription(
         task=task,
         dataset="toycity",
         path=None,
         splits={},
-        names=ToyCity.NAMES,
-        colors=ToyCity.COLORS,
-        ignore=(),
-        label_map=None,
+        names=names,
+        colors=ToyCity.COLORS if task == "segmentation" else default_palette(len(names)),
+        skeleton=COCO_SKELETON if task == "pose" else None,
         toycity=ToyCityOptions(
             size=(height, width),
             length={name: lengths.integer(name, 1, 1_000_000) for name in SPLITS if name in lengths},

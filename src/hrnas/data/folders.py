@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hrnas.data.decoding import LabelTable, picture_size, read_image, read_mask
+from hrnas.data.decoding import IMAGE_ENDINGS, LabelTable, picture_size, read_image, read_mask
 from hrnas.data.description import DataDescription, Split, SplitFolders, SplitList
 from hrnas.data.pictures import RGB
 from hrnas.errors import InputError
-from hrnas.structures import Sample
+from hrnas.structures import Mask, Sample
 
-IMAGE_ENDINGS: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 MASK_ENDINGS: Final = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm"})
 """Lossless ones only: JPEG invents label values along edges."""
 
@@ -47,22 +46,21 @@ class FolderSet:
     colors: tuple[RGB, ...]
     labels: LabelTable = field(repr=False)
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes, void not counted."""
-        return len(self.names)
-
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def read(self, index: int) -> Sample:
+    def pictures(self) -> list[list[int]]:
+        """Return the samples of each picture: one."""
+        return [[index] for index in range(len(self))]
+
+    def read(self, index: int) -> Sample[Mask]:
         """Decode pair `index`: image uint8 (H, W, 3), mask uint8 (H, W). Raises InputError naming the file."""
         pair = self.pairs[index]
         image = read_image(pair.image)
         mask = read_mask(pair.mask, self.labels)
         if image.shape[:2] != mask.shape:
             raise sizes_differ(pair, (image.shape[0], image.shape[1]), (mask.shape[0], mask.shape[1]))
-        return Sample(image=image, mask=mask, name=pair.name)
+        return Sample(image=image, truth=mask, name=pair.name)
 
 
 def find_pairs(description: DataDescription, split: Split) -> Pairing:
@@ -74,6 +72,7 @@ def find_pairs(description: DataDescription, split: Split) -> Pairing:
     source = description.splits[split]
     if isinstance(source, SplitList):
         return _listed(description.path, source, split)
+    assert isinstance(source, SplitFolders), "not a split of masks"
     return _paired(description.path, source, split)
 
 
@@ -135,19 +134,19 @@ def _paired(root: Path, source: SplitFolders, split: Split) -> Pairing:
         raise InputError(
             f"Split '{split}' has images and masks in one folder, {image_folder}. Put them in two, or give a list file."
         )
-    images = _files(image_folder, IMAGE_ENDINGS, split)
-    masks = _files(mask_folder, MASK_ENDINGS, split)
+    images = _files(image_folder, IMAGE_ENDINGS, split, source.image_suffix)
+    masks = _files(mask_folder, MASK_ENDINGS, split, source.label_suffix)
     if not images:
         raise InputError(
-            f"Split '{split}' is empty: {image_folder} holds no image ({', '.join(sorted(IMAGE_ENDINGS))})."
+            f"Split '{split}' is empty: {image_folder} holds no image ({_wanted(source.image_suffix, IMAGE_ENDINGS)})."
             f" Add images, or mend {split}.images."
         )
     if not masks:
         raise InputError(
-            f"{mask_folder} of split '{split}' holds no mask ({', '.join(sorted(MASK_ENDINGS))}; JPEG would alter label"
-            f" values). Add masks, or mend {split}.labels."
+            f"{mask_folder} of split '{split}' holds no mask ({_wanted(source.label_suffix, MASK_ENDINGS)}; JPEG would "
+            f"alter label values). Add masks, or mend {split}.labels."
         )
-    suffix = _common_suffix(images, masks, mask_folder, split)
+    suffix = "" if source.label_suffix else _common_suffix(images, masks, mask_folder, split)
     pairs = [
         Pair(name=stem, image=image, mask=masks[stem + suffix])
         for stem, image in images.items()
@@ -161,14 +160,22 @@ def _paired(root: Path, source: SplitFolders, split: Split) -> Pairing:
     )
 
 
-def _files(folder: Path, endings: frozenset[str], split: Split) -> dict[str, Path]:
-    """Return files below a folder, sorted, by their path relative to it without the ending."""
+def _wanted(suffix: str | None, endings: frozenset[str]) -> str:
+    return ", ".join(f"*{suffix}{ending}" if suffix else ending for ending in sorted(endings))
+
+
+def _files(folder: Path, endings: frozenset[str], split: Split, suffix: str | None) -> dict[str, Path]:
+    """Return files below a folder, sorted, by their path relative to it without the ending and a given suffix."""
     found: dict[str, Path] = {}
     for file in sorted(folder.rglob("*")):
         relative = file.relative_to(folder)
         if file.suffix.lower() not in endings or any(part.startswith(".") for part in relative.parts):
             continue
         stem = relative.with_suffix("").as_posix()
+        if suffix:
+            if not stem.endswith(suffix):
+                continue
+            stem = stem.removesuffix(suffix)
         if stem in found:
             raise InputError(
                 f"Split '{split}' holds {found[stem]} and {file}, which differ in their ending alone. Keep one of them."
@@ -204,7 +211,7 @@ def _common_suffix(images: Iterable[str], masks: Iterable[str], mask_folder: Pat
 
 def _short_names(pairs: list[Pair]) -> list[Pair]:
     """Name pairs by the stem alone where that is unique, else by the relative path: predictions are named after it."""
-    stems = [pair.image.stem for pair in pairs]
+    stems = [Path(pair.name).name for pair in pairs]
     if len(set(stems)) < len(stems):
         return pairs
     return [Pair(name=stem, image=pair.image, mask=pair.mask) for stem, pair in zip(stems, pairs, strict=True)]

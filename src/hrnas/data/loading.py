@@ -3,7 +3,7 @@
 Loading has no state: the order of samples follows from (seed, epoch) and a sample's augmentation from (seed, step,
 position in the batch), so a run resumed at step n needs nothing but n to see what it would have seen.
 
-B batch, H height, W width of the network's input; h, w those of an image as read.
+B batch, H height, W width of the network's input.
 """
 
 import signal
@@ -11,15 +11,18 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from itertools import chain, groupby
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from hrnas.data.opening import SegmentationSet
-from hrnas.data.transforms import AugmentOptions, evaluation_view, training_view
+from hrnas.data.opening import DataSet
+from hrnas.data.transforms import AugmentOptions
 from hrnas.errors import InputError
+from hrnas.structures import Sample
 
 PREFETCHED: Final = 3
 """Batches each worker keeps ready."""
@@ -29,9 +32,21 @@ _ORDER: Final = 0
 _AUGMENT: Final = 1
 
 
+class Views(Protocol):
+    """What a task makes of a sample."""
+
+    def training_view(
+        self, sample: Sample[Any], input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+        """Return a random view, uint8 (H, W, 3), and its target, of one shape for all samples."""
+
+    def evaluation_view(self, sample: Sample[Any], input_size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return what evaluation sees, uint8 (H', W', 3), mostly of the input size."""
+
+
 @dataclass(frozen=True)
 class Batch:
-    """images: uint8 (B, 3, H, W), stored channels_last; targets: uint8 (B, H, W), class indices or IGNORED."""
+    """images: uint8 (B, 3, H, W), stored channels_last; targets: (B, ...), as the task makes them."""
 
     images: torch.Tensor
     targets: torch.Tensor
@@ -39,10 +54,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class EvaluationBatch:
-    """images: uint8 (B, 3, H, W), whole images resized, channels_last; masks: B of uint8 (h, w), as read; names: B."""
+    """images: uint8 (B, 3, H', W'), of one size, channels_last; truths: B of what the samples hold; names: B."""
 
     images: torch.Tensor
-    masks: list[torch.Tensor]
+    truths: list[Any]
     names: list[str]
 
 
@@ -52,7 +67,8 @@ def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray[Any, np.d
 
 
 def train_batches(
-    dataset: SegmentationSet,
+    dataset: DataSet,
+    views: Views,
     *,
     batch_size: int,
     input_size: tuple[int, int],
@@ -76,18 +92,19 @@ def train_batches(
     assert batch_size % parts == 0, "the batch cannot be shared evenly"
     positions = range(part * batch_size // parts, (part + 1) * batch_size // parts)
     plan = _TrainPlan(len(dataset), batch_size, seed, first_step, num_steps, positions)
-    return _loaded(_TrainReader(dataset, input_size, seed, options), plan, workers)
+    return _loaded(_TrainReader(dataset, views, input_size, seed, options), plan, workers)
 
 
 def evaluation_batches(
-    dataset: SegmentationSet,
+    dataset: DataSet,
+    views: Views,
     *,
     batch_size: int,
     input_size: tuple[int, int],
     workers: int,
     share: tuple[int, int] = (0, 1),
 ) -> Iterator[EvaluationBatch]:
-    """Return the whole set in order, the last batch as large as what is left.
+    """Return the whole set in order, the last batch as large as what is left; one batch for each size of images in it.
 
     share: (part, parts): only every parts-th of these batches, from the one numbered `part` on.
     Raises InputError, from the iteration, for a file that cannot be used.
@@ -96,7 +113,7 @@ def evaluation_batches(
     indices = range(len(dataset))
     plan = [list(indices[start : start + batch_size]) for start in range(0, len(dataset), batch_size)]
     plan = plan[share[0] :: share[1]]
-    return map(_PackedEvaluation.unpack, _loaded(_EvaluationReader(dataset, input_size), plan, workers))
+    return chain.from_iterable(_loaded(_EvaluationReader(dataset, views, input_size), plan, workers))
 
 
 @dataclass(frozen=True)
@@ -164,7 +181,8 @@ class _Reader(Dataset[Any], Generic[_Read]):
 
 @dataclass(frozen=True, eq=False)
 class _TrainReader(_Reader[Batch]):
-    dataset: SegmentationSet
+    dataset: DataSet
+    views: Views
     input_size: tuple[int, int]
     seed: int
     options: AugmentOptions
@@ -173,41 +191,33 @@ class _TrainReader(_Reader[Batch]):
         images, targets = [], []
         for place in batch:
             rng = _generator(self.seed, _AUGMENT, place.step, place.position)
-            image, target = training_view(self.dataset.read(place.index), self.input_size, self.options, rng)
+            sample = self.dataset.read(place.index)
+            image, target = self.views.training_view(sample, self.input_size, self.options, rng)
             images.append(image)
             targets.append(target)
         return Batch(_stack(images), torch.from_numpy(np.stack(targets)))
 
 
 @dataclass(frozen=True, eq=False)
-class _PackedEvaluation:
-    """An evaluation batch with its masks end to end in one tensor: each tensor sent takes an open file."""
-
-    images: torch.Tensor
-    masks: torch.Tensor
-    sizes: list[tuple[int, int]]
-    names: list[str]
-
-    def unpack(self) -> EvaluationBatch:
-        """Return the batch with a view for each mask."""
-        parts = torch.split(self.masks, [height * width for height, width in self.sizes])
-        masks = [part.view(size) for part, size in zip(parts, self.sizes, strict=True)]
-        return EvaluationBatch(self.images, masks, self.names)
-
-
-@dataclass(frozen=True, eq=False)
-class _EvaluationReader(_Reader[_PackedEvaluation]):
-    dataset: SegmentationSet
+class _EvaluationReader(_Reader[list[EvaluationBatch]]):
+    dataset: DataSet
+    views: Views
     input_size: tuple[int, int]
 
-    def read_batch(self, batch: list[int]) -> _PackedEvaluation:
-        samples = [self.dataset.read(index) for index in batch]
-        return _PackedEvaluation(
-            _stack([evaluation_view(sample.image, self.input_size) for sample in samples]),
-            torch.from_numpy(np.concatenate([sample.mask.ravel() for sample in samples])),
-            [(sample.mask.shape[0], sample.mask.shape[1]) for sample in samples],
-            [sample.name for sample in samples],
-        )
+    def read_batch(self, batch: list[int]) -> list[EvaluationBatch]:
+        seen = []
+        for index in batch:
+            sample = self.dataset.read(index)
+            seen.append((self.views.evaluation_view(sample, self.input_size), sample.truth, sample.name))
+        groups = (list(group) for _, group in groupby(seen, key=lambda view: view[0].shape))
+        return [
+            EvaluationBatch(
+                _stack([image for image, _, _ in group]),
+                [truth for _, truth, _ in group],
+                [name for _, _, name in group],
+            )
+            for group in groups
+        ]
 
 
 def _stack(images: list[Any]) -> torch.Tensor:
@@ -258,7 +268,7 @@ def _loaded(reader: _Reader[_Read], plan: Any, workers: int) -> Iterator[_Read]:
         del batches  # the last reference: its end stops the workers
 
 
-def _check(dataset: SegmentationSet, batch_size: int, input_size: tuple[int, int], workers: int) -> None:
+def _check(dataset: DataSet, batch_size: int, input_size: tuple[int, int], workers: int) -> None:
     if len(dataset) == 0:
         raise InputError("The split is empty; it must hold at least one image.")
     if batch_size < 1:

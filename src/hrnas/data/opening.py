@@ -1,68 +1,65 @@
-"""Opening a split of a described data set; the contract every segmentation set keeps."""
+"""Opening a split of a described data set; the contract every set keeps."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
-from hrnas.data.decoding import LabelTable
-from hrnas.data.description import DataDescription, Split
+from hrnas.data.class_folders import ClassSet, find_images
+from hrnas.data.coco_keypoints import open_keypoints
+from hrnas.data.decoding import LabelTable, picture_size
+from hrnas.data.description import DataDescription, Split, SplitClasses, SplitKeypoints
 from hrnas.data.folders import FolderSet, check_pair, find_pairs
 from hrnas.data.pictures import RGB
+from hrnas.data.toycity.crops import ToyCityCrops
 from hrnas.data.toycity.dataset import ToyCity
+from hrnas.data.toycity.people import ToyCityPeople
 from hrnas.errors import InputError, did_you_mean
 from hrnas.structures import Sample
 
 
-class SegmentationSet(Protocol):
-    """One split: labelled images that can be read in any order, also in another process (it is pickled to there)."""
+class DataSet(Protocol):
+    """One split: labelled samples that can be read in any order, also in another process (it is pickled to there)."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """One per class; the index is the class index."""
+        """One per class or joint; the index is the class's or joint's."""
 
     @property
     def colors(self) -> tuple[RGB, ...]:
-        """One (r, g, b) in 0..255 per class."""
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes, void not counted."""
+        """One (r, g, b) in 0..255 per name."""
 
     def __len__(self) -> int: ...
 
-    def read(self, index: int) -> Sample:
-        """Return image uint8 (H, W, 3) and mask uint8 (H, W); sizes may differ between samples."""
+    def read(self, index: int) -> Sample[Any]:
+        """Return a sample; sizes of images may differ between samples."""
+
+    def pictures(self) -> list[list[int]]:
+        """Return the samples of each picture, in order: of a pose the persons in it, otherwise one."""
 
 
-class ToyCitySet:
-    """The built-in Toy City as a segmentation set."""
+def open_split(description: DataDescription, split: Split) -> DataSet:
+    """Open a split after checking, from file names and headers alone, that every image is there and has its labels.
 
-    def __init__(self, city: ToyCity, names: tuple[str, ...], colors: tuple[RGB, ...]) -> None:
-        self._city = city
-        self.names = names
-        self.colors = colors
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.names)
-
-    def __len__(self) -> int:
-        return len(self._city)
-
-    def read(self, index: int) -> Sample:
-        """Render scene `index`: image uint8 (H, W, 3), mask uint8 (H, W)."""
-        return self._city.read(index)
-
-
-def open_split(description: DataDescription, split: Split) -> SegmentationSet:
-    """Open a split after checking, from file names and headers alone, that every image has a mask of its size.
-
-    Raises InputError: unknown or absent split, empty split, missing mask, sizes that differ, unreadable file.
+    Raises InputError: unknown or absent split, empty split, missing mask or image, sizes that differ, unreadable file.
     """
     check_split(description, split)
     if description.toycity is not None:
         toy = description.toycity
-        city = ToyCity(split, size=toy.size, length=toy.length.get(split), seed=toy.seed)
-        return ToyCitySet(city, description.names, description.colors)
+        kind = {"segmentation": ToyCity, "pose": ToyCityPeople, "classification": ToyCityCrops}[description.task]
+        return kind(split, size=toy.size, length=toy.length.get(split), seed=toy.seed)
+    assert description.path is not None, "only Toy City needs no files"
+    source = description.splits.get(split)
+    if isinstance(source, SplitKeypoints):
+        return open_keypoints(
+            description.path / source.coco,
+            description.path / source.images,
+            skeleton=description.skeleton,
+            boxes=None if source.boxes is None else description.path / source.boxes,
+            for_training=split == "train",
+        )
+    if isinstance(source, SplitClasses):
+        images = find_images(description.path / source.images, description.folders, split)
+        for file, _ in images:
+            picture_size(file, "Image")
+        return ClassSet(images=images, names=description.names, colors=description.colors)
     pairing = find_pairs(description, split)
     if pairing.missing:
         count = len(pairing.missing)
@@ -80,7 +77,7 @@ def open_split(description: DataDescription, split: Split) -> SegmentationSet:
 
 def label_table(description: DataDescription) -> LabelTable:
     """Return what the label values of the description's mask files mean."""
-    return LabelTable.build(description.num_classes, description.ignore, description.label_map)
+    return LabelTable.build(len(description.names), description.ignore, description.label_map)
 
 
 def check_split(description: DataDescription, split: str) -> None:

@@ -34,6 +34,30 @@ def overlay(
     return np.where((mask == IGNORED)[..., None], image, (blended + 0.5).astype(np.uint8))
 
 
+def side_by_side(panels: Sequence[NDArray[np.uint8]], gap: int = 4) -> Image.Image:
+    """Return pictures (H, W, 3) of one size as one, beside each other on white."""
+    height, width = panels[0].shape[:2]
+    sheet = Image.new("RGB", ((width + gap) * len(panels) - gap, height), "white")
+    for index, panel in enumerate(panels):
+        sheet.paste(Image.fromarray(panel), (index * (width + gap), 0))
+    return sheet
+
+
+def name_tile(name: str, color: RGB, size: int = 168) -> NDArray[np.uint8]:
+    """Return a square picture with a class's colour and name, broken into lines."""
+    font = ImageFont.load_default(size=16)
+    picture = Image.new("RGB", (size, size), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, size, 24), fill=color)
+    lines = [""]
+    for word in name.replace("_", " ").split():
+        if lines[-1] and font.getlength(f"{lines[-1]} {word}") > size - 16:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    draw.multiline_text((8, 34), "\n".join(lines), fill="black", font=font)
+    return np.array(picture)
+
+
 def legend(names: Sequence[str], colors: Sequence[RGB], width: int) -> Image.Image:
     """Return an RGB picture `width` pixels wide: a colour field and the name of each class, flowing over rows."""
     font = ImageFont.load_default(size=14)

@@ -1,4 +1,4 @@
-"""The contact sheet: some samples of every split, image beside coloured mask, over a legend of the classes."""
+"""The contact sheet: some pictures of every split, each beside its labels, over a legend of the classes or joints."""
 
 from pathlib import Path
 from typing import Final
@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from hrnas.data.description import DataDescription, Split
-from hrnas.data.doctor import Look, look_through
-from hrnas.data.pictures import IGNORED_COLOR, RGB, UNKNOWN_COLOR, colorize, legend
+from hrnas.data.looks import Look, look_through
+from hrnas.data.pictures import IGNORED_COLOR, UNKNOWN_COLOR, legend
 from hrnas.errors import InputError
 
 TILE_WIDTH: Final = 168
@@ -21,12 +21,14 @@ _GREY: Final = (200, 200, 200)
 
 
 def contact_sheet(description: DataDescription, path: Path, per_split: int = 8) -> Path:
-    """Write a PNG with up to `per_split` samples of each split, evenly spread over it; return its path.
+    """Write a PNG with up to `per_split` pictures of each split, evenly spread over it; return its path.
 
     What cannot be read is shown as a grey tile; pixels whose value no class covers are magenta, void is black.
     """
     rows: list[Image.Image] = []
-    names, colors = [*description.names, "ignored"], [*description.colors, IGNORED_COLOR]
+    names, colors = list(description.names), list(description.colors)
+    if description.ignore:
+        names, colors = [*names, "ignored"], [*colors, IGNORED_COLOR]
     for split in description.split_names:
         picture, looks = _split_rows(description, split, per_split)
         rows.append(picture)
@@ -63,7 +65,7 @@ def _split_rows(description: DataDescription, split: Split, per_split: int) -> t
     for number, look in enumerate(looks):
         left = GAP + number % COLUMNS * (2 * TILE_WIDTH + GAP)
         top = HEADER + number // COLUMNS * (tall + CAPTION + GAP)
-        picture.paste(_pair_tile(look, description.colors, tall), (left, top))
+        picture.paste(_pair_tile(look, tall), (left, top))
         size = "" if look.image is None else f"  {look.image.shape[1]}x{look.image.shape[0]}"
         name = look.name if len(look.name) <= 40 else f"…{look.name[-39:]}"
         draw.text((left, top + tall + CAPTION / 2), name + size, fill="black", font=small, anchor="lm")
@@ -76,12 +78,11 @@ def _tile_height(looks: list[Look]) -> int:
     return round(TILE_WIDTH * min(1.5, max(0.5, float(np.median(ratios))))) if ratios else TILE_WIDTH
 
 
-def _pair_tile(look: Look, colors: tuple[RGB, ...], tall: int) -> Image.Image:
-    """Return image and mask side by side, each fitted into its tile."""
+def _pair_tile(look: Look, tall: int) -> Image.Image:
+    """Return image and labels side by side, each fitted into its tile."""
     tile = Image.new("RGB", (2 * TILE_WIDTH, tall), _GREY)
-    mask = None if look.mask is None else colorize(look.mask, colors)
     for column, (picture, method) in enumerate(
-        ((look.image, Image.Resampling.BILINEAR), (mask, Image.Resampling.NEAREST))
+        ((look.image, Image.Resampling.BILINEAR), (look.labels, Image.Resampling.NEAREST))
     ):
         left = column * TILE_WIDTH
         if picture is None:

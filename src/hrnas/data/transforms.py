@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageStat
 
 from hrnas.errors import InputError
-from hrnas.structures import IGNORED, Sample
+from hrnas.structures import IGNORED
 
 MEAN: Final = (123.675, 116.28, 103.53)
 """Mean RGB of ImageNet, 0..255."""
@@ -65,8 +65,20 @@ class AugmentOptions:
         return cls(scale=(1.0, 1.0), flip=0.0, photometric=0.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSize:
+    height: int
+    width: int
+    keep_ratio: bool = False
+
+
 def training_view(
-    sample: Sample, input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    input_size: tuple[int, int],
+    options: AugmentOptions,
+    rng: np.random.Generator,
+    evaluation_size: EvaluationSize | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return a random view of a sample: image uint8 (H, W, 3) and target uint8 (H, W), aligned with each other.
 
@@ -84,7 +96,7 @@ def training_view(
 
     # The part of the input that shows image, and the box of the source that it shows.
     place = (max(0, left), max(0, top), min(width, left + wide), min(height, top + tall))
-    h, w = sample.mask.shape
+    h, w = mask.shape
     box = (
         (place[0] - left) * w / wide,
         (place[1] - top) * h / tall,
@@ -92,8 +104,8 @@ def training_view(
         (place[3] - top) * h / tall,
     )
     size = (place[2] - place[0], place[3] - place[1])
-    image = Image.fromarray(sample.image).resize(size, Image.Resampling.BILINEAR, box=box)
-    mask = Image.fromarray(sample.mask).resize(size, Image.Resampling.NEAREST, box=box)
+    image = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=box)
+    mask = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST, box=box)
     image = _photometric(image, options, rng)
 
     if size != (width, height):
@@ -108,7 +120,9 @@ def training_view(
     return np.array(image), np.array(mask)
 
 
-def evaluation_view(image: NDArray[np.uint8], input_size: tuple[int, int]) -> NDArray[np.uint8]:
+def evaluation_view(
+    image: NDArray[np.uint8], input_size: tuple[int, int], evaluation_size: EvaluationSize | None = None
+) -> NDArray[np.uint8]:
     """Return the whole image (h, w, 3) resized to the input size, uint8 (H, W, 3), bilinear and anti-aliased."""
     height, width = input_size
     if image.shape[:2] == input_size:

@@ -1,16 +1,35 @@
 """Tasks: what a network is trained for. One file a task, one dict of them."""
 
+from collections.abc import Callable
 from typing import Final
 
-from hrnas.errors import InputError, did_you_mean
+from hrnas.data.description import DataDescription
+from hrnas.tasks.classification import Classification
+from hrnas.tasks.pose import Pose
 from hrnas.tasks.segmentation import Segmentation
-from hrnas.tasks.task import Task
+from hrnas.tasks.task import EvaluationOptions, TargetOptions, Task, settled
 
-TASKS: Final[dict[str, type[Segmentation]]] = {"segmentation": Segmentation}
+TASKS: Final[dict[str, Callable[[DataDescription, TargetOptions, EvaluationOptions], Task]]] = {
+    "segmentation": Segmentation,
+    "pose": Pose,
+    "classification": Classification,
+}
 
 
-def make_task(name: str, *, names: tuple[str, ...], colors: tuple[tuple[int, int, int], ...]) -> Task:
-    """Return the task of that name for classes with these names and colours. Raises InputError when unknown."""
-    if name not in TASKS:
-        raise InputError(f"Unknown task '{name}'. {did_you_mean(name, TASKS)}")
-    return TASKS[name](names=names, colors=colors)
+def make_task(
+    description: DataDescription,
+    targets: TargetOptions | None = None,
+    evaluation: EvaluationOptions | None = None,
+) -> Task:
+    """Return the task of a described set, with its own choice for the options that are left to it.
+
+    Raises InputError for an option that means nothing to the task.
+    """
+    name = description.task
+    kind = TASKS[name]
+    own = kind.own  # type: ignore[attr-defined]
+    return kind(
+        description,
+        settled(targets or TargetOptions(), own, name, "targets"),
+        settled(evaluation or EvaluationOptions(), own, name, "evaluation"),
+    )

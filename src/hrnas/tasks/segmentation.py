@@ -4,7 +4,8 @@ B batch, K classes, H, W input size, H', W' size of the logits, h, w size of the
 """
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -13,54 +14,94 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from hrnas.data.pictures import RGB, colorize, overlay
+from hrnas.data.description import DataDescription
+from hrnas.data.opening import DataSet
+from hrnas.data.pictures import RGB, colorize, overlay, side_by_side
+from hrnas.data.transforms import AugmentOptions, EvaluationSize, evaluation_view, training_view
+from hrnas.errors import InputError
 from hrnas.metrics.segmentation import ConfusionMatrix
 from hrnas.nn.resizing import resize_to
-from hrnas.structures import IGNORED, Sample
+from hrnas.structures import IGNORED, Mask, Sample
+from hrnas.tasks.task import EvaluationOptions, TargetOptions
 
 
 class SegmentationScore:
     """miou, pixel_accuracy and IoU by class over a whole set, at the size of the labels."""
 
-    def __init__(self, names: tuple[str, ...], colors: tuple[RGB, ...]) -> None:
-        self.names, self.colors = names, colors
+    def __init__(self, names: tuple[str, ...], colors: tuple[RGB, ...], conditions: dict[str, str]) -> None:
+        self.names, self.colors, self.conditions = names, colors, conditions
         self.matrix = ConfusionMatrix(len(names))
 
     @property
-    def counts(self) -> tuple[Tensor, ...]:
+    def sums(self) -> tuple[Tensor, ...]:
         return (self.matrix.counts,)
 
-    def update(self, outputs: Tensor, truths: Sequence[Tensor]) -> None:
-        """Add logits (B, K, H', W') and masks uint8 (h, w), one an image."""
+    def update(self, outputs: Tensor, truths: Sequence[Mask]) -> None:
+        """Add logits (B, K, H', W') and masks (h, w), one an image."""
         for logits, truth in zip(outputs, truths, strict=True):
-            self.matrix.update(predict_mask(logits, (truth.shape[0], truth.shape[1])).cpu(), truth)
+            predicted = predict_mask(logits, (truth.shape[0], truth.shape[1]))
+            self.matrix.update(predicted.cpu(), torch.tensor(truth))
 
     def result(self) -> dict[str, Any]:
         iou, shares = self.matrix.iou().tolist(), self.matrix.shares().tolist()
         return {
             "miou": self.matrix.miou(),
             "pixel_accuracy": self.matrix.pixel_accuracy(),
-            "classes": [
-                {"name": name, "color": list(color), "iou": value, "share": share}
-                for name, color, value, share in zip(self.names, self.colors, iou, shares, strict=True)
-            ],
+            "parts": {
+                "title": "IoU by class",
+                "value": "IoU",
+                "share": "share of pixels",
+                "rows": [
+                    {"name": name, "color": list(color), "value": value, "share": share}
+                    for name, color, value, share in zip(self.names, self.colors, iou, shares, strict=True)
+                ],
+            },
+            "conditions": self.conditions,
         }
 
 
 class Segmentation:
-    """One class a pixel.
-
-    names, colors: of every class, in the order of the class indices.
-    """
+    """One class a pixel. Names and colours of the classes are the description's."""
 
     metric = "miou"
+    head: Literal["dense"] = "dense"
+    usual_input = None
+    own: Final = {
+        "scale": (0.5, 2.0),
+        "flip": 0.5,
+        "photometric": 0.5,
+        "brightness": 0.25,
+        "contrast": 0.4,
+        "saturation": 0.4,
+        "hue": 0.05,
+        "size": None,
+        "keep_ratio": False,
+        "flip_test": False,
+    }
 
-    def __init__(self, *, names: tuple[str, ...], colors: tuple[RGB, ...]) -> None:
-        self.names, self.colors = names, colors
+    def __init__(self, description: DataDescription, targets: TargetOptions, evaluation: EvaluationOptions) -> None:
+        self.names, self.colors = description.names, description.colors
+        self.targets, self.evaluation = targets, evaluation
+        self._size: EvaluationSize | None = None
+        if evaluation.size is not None:
+            height, width = evaluation.size
+            self._size = EvaluationSize(height=height, width=width, keep_ratio=bool(evaluation.keep_ratio))
+        elif evaluation.keep_ratio:
+            raise InputError("evaluation.keep_ratio is set without evaluation.size; give the size to fit into as well.")
 
     @property
     def num_outputs(self) -> int:
         return len(self.names)
+
+    def training_view(
+        self, sample: Sample[Mask], input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], Mask]:
+        """Return a random view and its mask, uint8 (H, W, 3) and (H, W)."""
+        return training_view(sample.image, sample.truth, input_size, options, rng, self._size)
+
+    def evaluation_view(self, sample: Sample[Mask], input_size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return the whole image at the evaluation size, or at the input size where there is none."""
+        return evaluation_view(sample.image, input_size, self._size)
 
     def loss_terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return the cross-entropy of logits (B, K, H', W'), resized to the targets uint8 (B, H, W), void left out.
@@ -75,25 +116,45 @@ class Segmentation:
         """Return the number of pixels that are not void."""
         return (targets != IGNORED).sum()
 
-    def make_score(self) -> SegmentationScore:
-        return SegmentationScore(self.names, self.colors)
+    def mirrored(self, outputs: Tensor) -> Tensor:
+        """Return logits (B, K, H', W') of mirror images turned back."""
+        return outputs.flip(3)
 
-    def decode(self, outputs: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def make_score(self, dataset: DataSet, input_size: tuple[int, int]) -> SegmentationScore:
+        conditions = {}
+        if self._size is not None:
+            ratio = ", ratio kept" if self._size.keep_ratio else ""
+            conditions["size"] = f"{self._size.height}x{self._size.width}{ratio}"
+        if self.evaluation.flip_test:
+            conditions["flip test"] = "yes"
+        return SegmentationScore(dataset.names, dataset.colors, conditions)
+
+    def decode(self, outputs: Tensor, sample: Sample[Any], input_size: tuple[int, int]) -> Mask:
         """Return the mask of class indices, uint8 (h, w), from logits (K, H', W')."""
-        return predict_mask(outputs, size).to(torch.uint8).cpu().numpy()
+        height, width = sample.image.shape[:2]
+        return predict_mask(outputs, (height, width)).to(torch.uint8).cpu().numpy()
 
-    def draw(self, image: NDArray[np.uint8], prediction: NDArray[np.uint8], truth: Sample | None) -> Image.Image:
+    def unlabelled(self, image: NDArray[np.uint8], name: str, boxes: Sequence[Any] | None) -> list[Sample[Any]]:
+        """Return the image as a sample; it takes no boxes."""
+        if boxes is not None:
+            raise InputError("boxes are given; a segmentation labels whole images. Leave them out.")
+        return [Sample(image=image, truth=None, name=name)]
+
+    def draw(
+        self, image: NDArray[np.uint8], predictions: Sequence[Mask], samples: Sequence[Sample[Mask]] | None
+    ) -> Image.Image:
         """Return image | truth, where there is one | prediction laid over the image, side by side."""
-        panels = [Image.fromarray(image)]
-        if truth is not None:
-            panels.append(Image.fromarray(colorize(truth.mask, self.colors)))
-        panels.append(Image.fromarray(overlay(image, prediction, self.colors)))
-        height, width = image.shape[:2]
-        gap = 4
-        sheet = Image.new("RGB", ((width + gap) * len(panels) - gap, height), "white")
-        for index, panel in enumerate(panels):
-            sheet.paste(panel, (index * (width + gap), 0))
-        return sheet
+        panels = [image]
+        if samples is not None:
+            panels.append(colorize(samples[0].truth, self.colors))
+        panels.append(overlay(image, predictions[0], self.colors))
+        return side_by_side(panels)
+
+    def save(self, folder: Path, name: str, predictions: Sequence[Mask], samples: Sequence[Sample[Any]]) -> Path:
+        """Write the mask as an image of class indices, NAME.labels.png."""
+        file = folder / f"{name}.labels.png"
+        Image.fromarray(predictions[0]).save(file)
+        return file
 
 
 def predict_mask(logits: Tensor, size: tuple[int, int]) -> Tensor:

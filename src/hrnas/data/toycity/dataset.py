@@ -15,7 +15,7 @@ from hrnas.data.toycity.placing import make_world
 from hrnas.data.toycity.render import render
 from hrnas.data.toycity.world import NAMES
 from hrnas.errors import InputError, did_you_mean
-from hrnas.structures import Sample
+from hrnas.structures import Mask, Sample
 
 VERSION: Final = 1
 """Part of every sample's seed and of every cache file's name: raise it when a change alters any pixel."""
@@ -63,7 +63,7 @@ class ToyCity:
         if length is not None and length < 1:
             raise InputError(f"Toy City length is {length}; at least 1 sample is needed. Give a larger length or none.")
         self.names = NAMES
-        self.num_classes = len(NAMES)
+        self.colors = self.COLORS
         self.split = split
         self.size = size
         self.seed = seed
@@ -78,12 +78,16 @@ class ToyCity:
     def __len__(self) -> int:
         return len(self._images)
 
-    def read(self, index: int) -> Sample:
+    def pictures(self) -> list[list[int]]:
+        """Return the samples of each picture: one."""
+        return [[index] for index in range(len(self))]
+
+    def read(self, index: int) -> Sample[Mask]:
         """Return sample `index`, 0..len-1: image (H, W, 3) and mask (H, W). Raises IndexError past the end."""
         if not 0 <= index < len(self):
             raise IndexError(f"Toy City's {self.split} split has samples 0..{len(self) - 1}, got {index}.")
         return Sample(
-            image=self._images[index].copy(), mask=self._masks[index].copy(), name=f"{self.split}-{index:05d}"
+            image=self._images[index].copy(), truth=self._masks[index].copy(), name=f"{self.split}-{index:05d}"
         )
 
     def _render(self, length: int) -> tuple[U8, U8]:

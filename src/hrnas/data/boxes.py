@@ -1,0 +1,51 @@
+"""A file of boxes for images without labels."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from hrnas.errors import InputError, did_you_mean
+
+Box = tuple[float, float, float, float]
+
+
+def read_boxes(file: Path, images: Sequence[Path]) -> dict[str, list[Box]]:
+    """Return the boxes x, y, width, height in pixels of each image by its file name.
+
+    images: those the boxes can be of. Raises InputError for another shape of file, or a box of another image.
+    """
+    try:
+        plain = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as JSON ({error}). Give a file of image name -> boxes.") from None
+    if not isinstance(plain, dict):
+        raise InputError(
+            f"{file} is {type(plain).__name__}; a mapping of image name to a list of [x, y, width, height] is needed."
+        )
+    names = [image.name for image in images]
+    boxes: dict[str, list[Box]] = {}
+    for name, entries in plain.items():
+        if name not in names:
+            raise InputError(
+                f"{file} has boxes for '{name}', which is not among the images. {did_you_mean(name, names)}"
+            )
+        if not isinstance(entries, list) or not entries:
+            raise InputError(f"{file}: '{name}' has no list of boxes; give at least one, or leave the image out.")
+        boxes[name] = [_box(file, name, entry) for entry in entries]
+    return boxes
+
+
+def _box(file: Path, name: str, entry: object) -> Box:
+    is_box = (
+        isinstance(entry, list)
+        and len(entry) == 4
+        and all(
+            isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+            for number in entry
+        )
+    )
+    if not is_box or entry[2] <= 0 or entry[3] <= 0:  # type: ignore[index]
+        raise InputError(f"{file}: '{name}' has the box {entry}; [x, y, width, height] with a positive area is needed.")
+    x, y, width, height = map(float, entry)  # type: ignore[call-overload]
+    return x, y, width, height

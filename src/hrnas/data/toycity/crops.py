@@ -1,0 +1,2 @@
+class ToyCityCrops:
+    NAMES = ("a", "b")
