@@ -79,10 +79,10 @@ def test_the_score_of_a_perfect_prediction_is_one_over_images_of_different_sizes
     result = score.result()
     assert result["miou"] == 1.0
     assert result["pixel_accuracy"] == 1.0
-    assert [entry["name"] for entry in result["classes"]] == list(NAMES)
-    assert [entry["color"] for entry in result["classes"]] == [list(color) for color in COLORS]
-    assert [entry["iou"] for entry in result["classes"]] == [1, 1, 1]
-    assert [entry["share"] for entry in result["classes"]] == pytest.approx([25 / 27, 1 / 27, 1 / 27])
+    assert [entry["name"] for entry in result["parts"]["rows"]] == list(NAMES)
+    assert [entry["color"] for entry in result["parts"]["rows"]] == [list(color) for color in COLORS]
+    assert [entry["value"] for entry in result["parts"]["rows"]] == [1, 1, 1]
+    assert [entry["share"] for entry in result["parts"]["rows"]] == pytest.approx([25 / 27, 1 / 27, 1 / 27])
     json.dumps(result)
 
 
@@ -94,7 +94,7 @@ def test_the_score_is_over_the_set_and_not_the_mean_of_images() -> None:
     score.update(second, [torch.tensor([[0, 1, 1, 1]], dtype=torch.uint8)])
     result = score.result()
     assert result["miou"] == pytest.approx((5 / 8 + 0) / 2)
-    assert math.isnan(result["classes"][2]["iou"])
+    assert math.isnan(result["parts"]["rows"][2]["value"])
     assert task().metric in result
 
 

@@ -115,6 +115,7 @@ class Recorder:
             "metrics.jsonl",
             {
                 "kind": "evaluation",
+                "metric": metric,
                 "step": state.step,
                 "split": "validation",
                 **{name: value for name, value in figures.items() if isinstance(value, float)},
@@ -191,6 +192,7 @@ def write_evaluation(
         known = {}
     price = cost(architecture, session.input_size)
     known[figures["split"]] = {
+        "metric": session.task.metric,
         **figures,
         "macs": price.macs,
         "params": price.params,

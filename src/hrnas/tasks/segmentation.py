@@ -40,10 +40,16 @@ class SegmentationScore:
         return {
             "miou": self.matrix.miou(),
             "pixel_accuracy": self.matrix.pixel_accuracy(),
-            "classes": [
-                {"name": name, "color": list(color), "iou": value, "share": share}
-                for name, color, value, share in zip(self.names, self.colors, iou, shares, strict=True)
-            ],
+            "parts": {
+                "title": "IoU by class",
+                "value": "IoU",
+                "share": "share of pixels",
+                "rows": [
+                    {"name": name, "color": list(color), "value": value, "share": share}
+                    for name, color, value, share in zip(self.names, self.colors, iou, shares, strict=True)
+                ],
+            },
+            "conditions": {},
         }
 
 
