@@ -207,8 +207,8 @@ def test_evaluate_repeats_the_figures_of_the_run_and_adds_the_test_split(search_
     run = copy(search_run, tmp_path)
     recorded = json.loads((run / "evaluation.json").read_text())["validation"]
     shown = hrnas("evaluate", run, "--workers", "0", "--json").result
-    assert {name: shown[name] for name in ("miou", "pixel_accuracy", "classes", "samples")} == {
-        name: recorded[name] for name in ("miou", "pixel_accuracy", "classes", "samples")
+    assert {name: shown[name] for name in ("metric", "miou", "pixel_accuracy", "parts", "samples")} == {
+        name: recorded[name] for name in ("metric", "miou", "pixel_accuracy", "parts", "samples")
     }
     tested = hrnas("evaluate", run, "--split", "test", "--workers", "0", "--batch-size", "3", "--json").result
     assert tested["split"] == "test"

@@ -7,6 +7,7 @@ import pytest
 from hrnas.reporting.record import RunRecord
 from hrnas.reporting.run_directory import read_run
 from reporting.run_directories import write_family, write_run
+from reporting.scorings import CLASSIFICATION, POSE
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +25,18 @@ def search_record(search_run: Path) -> RunRecord:
 def train_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training; not to be changed."""
     return write_run(tmp_path_factory.mktemp("runs") / "train", verb="train")
+
+
+@pytest.fixture(scope="session")
+def pose_record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """A finished training whose parts have no shares, with conditions and a figure that does not exist."""
+    return read_run(write_run(tmp_path_factory.mktemp("runs") / "pose", verb="train", scoring=POSE))
+
+
+@pytest.fixture(scope="session")
+def classification_record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """A finished training of 150 classes."""
+    return read_run(write_run(tmp_path_factory.mktemp("runs") / "classes", verb="train", scoring=CLASSIFICATION))
 
 
 @pytest.fixture(scope="session")

@@ -20,14 +20,8 @@ from hrnas.arch.architecture import Architecture
 from hrnas.arch.file import fingerprint, to_data, to_json
 from hrnas.arch.presets import search_space
 from hrnas.costing.analytic import Cost, cost
+from reporting.scorings import CLASSIFICATION, COLORS, NAMES, POSE, SEGMENTATION, Scoring
 
-NAMES = (
-    "sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian", "bicyclist",
-)  # fmt: skip
-COLORS = (
-    (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
-    (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
-)  # fmt: skip
 INPUT_SIZE = (180, 240)
 
 
@@ -78,13 +72,13 @@ def write_run(
     folder: Path,
     *,
     verb: str = "search",
+    scoring: Scoring = SEGMENTATION,
     space: str = "hr-small",
     transformers: str | None = None,
     keep: float = 0.25,
     steps: int = 1000,
     stop_at: int | None = None,
     logged: int = 200,
-    names: Sequence[str] = NAMES,
     pictures: int = 4,
 ) -> Path:
     """Write a run directory of `verb` and return it.
@@ -93,18 +87,18 @@ def write_run(
     logged: training lines in metrics.jsonl of a whole run.
     """
     folder.mkdir(parents=True)
-    supernet = search_space(space, transformers).supernet(len(names))
+    supernet = search_space(space, transformers).supernet(len(scoring.names))
     found = thinned(supernet, keep)
     widest, left = cost(supernet, INPUT_SIZE), cost(found, INPUT_SIZE)
     budget_macs = math.ceil(left.macs * 1.006)
     searching = verb == "search"
     config: dict[str, Any] = {
         "data": {
-            "task": "segmentation",
-            "dataset": "camvid",
-            "path": "/data/camvid",
-            "names": list(names),
-            "colors": [list(COLORS[index % len(COLORS)]) for index in range(len(names))],
+            "task": scoring.task,
+            "dataset": scoring.dataset,
+            "path": f"/data/{scoring.dataset}",
+            "names": list(scoring.names),
+            "colors": [list(COLORS[index % len(COLORS)]) for index in range(len(scoring.names))],
         },
         "budget": f"macs={budget_macs}" if searching else None,
         "space": space,
@@ -150,14 +144,14 @@ def write_run(
             }
         metrics.append(line)
         if step % (steps // 10) < stride:
-            miou = 0.42 * (1 - math.exp(-3 * step / steps)) + generator.gauss(0, 0.01)
+            score = 0.42 * (1 - math.exp(-3 * step / steps)) + generator.gauss(0, 0.01)
             metrics.append(
                 {
                     "kind": "evaluation",
+                    "metric": scoring.metric,
                     "step": step,
                     "split": "validation",
-                    "miou": max(miou, 0.01),
-                    "pixel_accuracy": 0.6 + miou / 2,
+                    **scoring.figures_of(max(score, 0.01)),
                     "macs": macs_at(step),
                     "seconds": 1.1 * step + 3,
                 }
@@ -167,7 +161,7 @@ def write_run(
         folder / "environment.json",
         {
             "verb": verb,
-            "command": f"hrnas {verb} camvid.yaml --run {folder.name} --seed 7",
+            "command": f"hrnas {verb} {scoring.dataset}.yaml --run {folder.name} --seed 7",
             "started": "2026-05-01T10:00:00+00:00",
             "hrnas": "0.1.0",
             "python": "3.12.3",
@@ -193,7 +187,7 @@ def write_run(
         folder / "result.json",
         {
             "verb": verb,
-            "task": "segmentation",
+            "task": scoring.task,
             "budget": config["budget"],
             "budget_macs": budget_macs if searching else None,
             "supernet": {"macs": widest.macs, "params": widest.params} if searching else None,
@@ -201,10 +195,10 @@ def write_run(
             "input_size": list(INPUT_SIZE),
             "steps": steps,
             "seconds": 1.1 * steps,
-            "metric": "miou",
+            "metric": scoring.metric,
         },
     )
-    scores = {split: _score(split, names, left.macs, left.params, steps) for split in ("validation", "test")}
+    scores = {split: _score(split, scoring, left.macs, left.params, steps) for split in ("validation", "test")}
     write_json(folder / "evaluation.json", scores)
     for index in range(pictures):
         picture(folder / "predictions" / "validation" / f"street_{index:03d}.png", seed=index)
@@ -383,20 +377,26 @@ def _cut_line(step: int, reason: str, architecture: Architecture, before: int) -
     }
 
 
-def _score(split: str, names: Sequence[str], macs: int, params: int, steps: int) -> dict[str, Any]:
+def _score(split: str, scoring: Scoring, macs: int, params: int, steps: int) -> dict[str, Any]:
     generator = random.Random(split)
-    classes: list[dict[str, Any]] = [
-        {"name": name, "iou": round(generator.uniform(0.05, 0.95), 6), "share": 1 / len(names)} for name in names
-    ]
-    classes[2]["iou"] = None
-    ious = [item["iou"] for item in classes if item["iou"] is not None]
+    rows: list[dict[str, Any]] = []
+    for index, name in enumerate(scoring.names):
+        row = {
+            "name": name,
+            "color": list(COLORS[index % len(COLORS)]),
+            "value": round(generator.uniform(0.05, 0.7), 6),
+        }
+        rows.append(row | ({"share": 1 / len(scoring.names)} if "share" in scoring.parts else {}))
+    rows[2]["value"] = None
+    values = [row["value"] for row in rows if row["value"] is not None]
     return {
+        "metric": scoring.metric,
         "split": split,
         "samples": 101 if split == "validation" else 233,
         "input_size": list(INPUT_SIZE),
-        "miou": sum(ious) / len(ious),
-        "pixel_accuracy": 0.8123,
-        "classes": classes,
+        **scoring.figures_of(sum(values) / len(values)),
+        "parts": {**scoring.parts, "rows": rows},
+        "conditions": dict(scoring.conditions),
         "macs": macs,
         "params": params,
         "weights": "averaged, recalibrated",
@@ -412,3 +412,5 @@ if __name__ == "__main__":
     print(write_report(write_run(root / "hr-tokens", space="hr", keep=0.4, steps=3000, logged=3000)))
     print(write_report(write_run(root / "stopped", stop_at=430)))
     print(write_report(write_run(root / "trained", verb="train")))
+    print(write_report(write_run(root / "pose", scoring=POSE)))
+    print(write_report(write_run(root / "classification", scoring=CLASSIFICATION)))

@@ -11,7 +11,7 @@ from hrnas.arch.presets import HR, search_space
 from hrnas.costing.analytic import cost, transformer_macs
 from hrnas.reporting.blocks import block_states, macs_by_place, transformers_by_place
 from hrnas.reporting.control import changes_figure, control_figure
-from hrnas.reporting.curves import loss_curve, miou_curve
+from hrnas.reporting.curves import loss_curve, metric_curve
 from hrnas.reporting.figures import draw_figures
 from hrnas.reporting.labels import box_of, first_free
 from hrnas.reporting.network import BAR_WIDTH, draw_network
@@ -61,7 +61,7 @@ def test_text_and_attributes_are_escaped() -> None:
     assert (node.text, node.attrib) == ('<script>"&', {"class": 'a"b<'})
 
 
-@pytest.mark.parametrize("name", ["loss", "miou", "control", "network", "macs_by_stage", "macs_by_branch"])
+@pytest.mark.parametrize("name", ["loss", "metric", "control", "network", "macs_by_stage", "macs_by_branch"])
 def test_every_figure_of_a_search_is_well_formed(search_record: RunRecord, name: str) -> None:
     figure = getattr(draw_figures(search_record, block_table(search_record)), name)
     assert parsed(figure).get("aria-label")
@@ -148,7 +148,7 @@ def test_the_change_of_each_cut_is_a_stem_of_its_height(family_record: RunRecord
 @pytest.mark.parametrize("cost", ["macs", "params"])
 def test_each_network_is_a_point_hollow_before_it_is_finished(family_record: RunRecord, cost: str) -> None:
     networks = budget_networks(family_record)
-    root = parsed(pareto_figure(networks, cost, cost))
+    root = parsed(pareto_figure(networks, "miou", cost, cost))
     finished, hollow = with_classes(root, "point"), with_classes(root, "mark")
     assert [(node.findtext(f"{SVG}title") or "").split(":")[0] for node in finished] == [
         networks[0].target.text,
@@ -165,8 +165,8 @@ def test_each_network_is_a_point_hollow_before_it_is_finished(family_record: Run
 
 def test_without_a_score_there_is_no_picture_of_networks(family_record: RunRecord) -> None:
     silent = [replace(network, score=None) for network in budget_networks(family_record)]
-    assert pareto_figure(silent, "macs", "MACs") is None
-    assert pareto_figure([], "macs", "MACs") is None
+    assert pareto_figure(silent, "miou", "macs", "MACs") is None
+    assert pareto_figure([], "miou", "macs", "MACs") is None
 
 
 def test_names_of_networks_close_together_do_not_cover_each_other(family_record: RunRecord) -> None:
@@ -175,7 +175,7 @@ def test_names_of_networks_close_together_do_not_cover_each_other(family_record:
     close = [
         replace(first, cost=replace(first.cost, macs=first.cost.macs + 1000 * index), score=0.5) for index in range(4)
     ]
-    root = parsed(pareto_figure(close, "macs", "MACs"))
+    root = parsed(pareto_figure(close, "miou", "macs", "MACs"))
     labels = [node for node in root.iter(f"{SVG}text") if node.text == first.target.name]
     boxes = [
         box_of(first.target.name, float(node.get("x", 0)), float(node.get("y", 0)), node.get("text-anchor", "start"))
@@ -257,17 +257,19 @@ def test_nothing_to_draw_gives_no_figure(search_record: RunRecord) -> None:
     empty = replace(search_record, train=(), evaluations=())
     assert loss_curve(empty) is None
     assert loss_curve(with_losses(search_record, [math.nan])) is None
-    assert miou_curve(empty) is None
+    assert metric_curve(empty) is None
     assert control_figure(empty) is None
 
 
 def test_the_best_evaluation_is_marked(search_record: RunRecord) -> None:
     points = [
-        EvaluationPoint(step=step, split="validation", miou=miou, pixel_accuracy=0.5, macs=1, seconds=1.0)
-        for step, miou in [(100, 0.2), (200, 0.31234), (300, math.nan), (400, 0.3)]
+        EvaluationPoint(step=step, split="validation", metric="pck", figures={"pck": pck}, macs=1, seconds=1.0)
+        for step, pck in [(100, 0.2), (200, 0.31234), (300, math.nan), (400, 0.3)]
     ]
-    found = texts(parsed(miou_curve(replace(search_record, evaluations=tuple(points)))))
+    found = texts(parsed(metric_curve(replace(search_record, evaluations=tuple(points)))))
     assert "best 0.312" in found
+    record = replace(search_record, scores={}, evaluations=tuple(points))
+    assert "Validation pck" in texts(parsed(metric_curve(record)))
 
 
 def test_a_search_before_its_first_cut_is_drawn(search_record: RunRecord) -> None:

@@ -32,7 +32,7 @@ def test_each_network_has_its_budget_cost_score_and_state(family_run: Path, fami
         assert 0.98 < network.share <= 1
     assert (first.score, first.test, first.finished, first.state) == (0.55, files[0]["score"] - 0.03, True, "finished")
     assert (middle.finished, middle.state, middle.test) == (False, "at step 250 of 1,000", None)
-    assert middle.score == family_record.finishing[str(middle.folder)].evaluations[-1].miou
+    assert middle.score == family_record.finishing[str(middle.folder)].evaluations[-1].score
     assert (last.folder, last.finished) == (".", True)
     assert last.score == files[2]["score"]
     assert [network.step for network in (first, middle, last)] == [300, 500, 700]
@@ -69,7 +69,7 @@ def test_a_network_that_has_not_begun_to_train_has_the_score_of_the_search(run: 
     record = read_run(run)
     network = budget_networks(record)[1]
     assert network.state == "set aside, not trained on yet"
-    assert [network.score] == [point.miou for point in record.evaluations if point.macs == macs]
+    assert [network.score] == [point.score for point in record.evaluations if point.macs == macs]
     line = {"kind": "evaluation", "step": 501, "split": "test", "miou": 0.123, "pixel_accuracy": 0.5, "seconds": 1.0}
     with (run / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(line | {"macs": macs}) + "\n")

@@ -1,7 +1,9 @@
 import html.parser
 import json
+import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +20,7 @@ from hrnas.reporting.report import render, write_report
 from hrnas.reporting.run_directory import read_run
 from hrnas.reporting.tables import format_change, format_duration, format_percent
 from reporting.run_directories import picture, write_family, write_lines, write_run
+from reporting.scorings import SEGMENTATION
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a & b", "[red]car", "x" * 80)
@@ -78,7 +81,7 @@ def test_the_page_nests_and_has_its_sections_in_order(page_text: str) -> None:
         "curves",
         "network",
         "costs",
-        "classes",
+        "parts",
         "predictions",
         "blocks",
         "run",
@@ -110,9 +113,9 @@ def test_the_page_has_the_numbers_of_the_files(search_run: Path, search_record: 
     for split in ("validation", "test"):
         assert f"{evaluation[split]['miou']:.4f}" in text
         assert f"{evaluation[split]['pixel_accuracy']:.4f}" in text
-        for item in evaluation[split]["classes"]:
+        for item in evaluation[split]["parts"]["rows"]:
             assert item["name"] in text
-            assert item["iou"] is None or f"{item['iou']:.4f}" in text
+            assert item["value"] is None or f"{item['value']:.4f}" in text
     assert "MACs at 180×240" in text
     assert "FLOP" not in text
     for command in (
@@ -235,12 +238,16 @@ def test_a_failed_pareto_file_leaves_the_old_page(family_run: Path, tmp_path: Pa
 
 
 def test_words_of_the_user_are_text(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "a b;<i>", names=HOSTILE)
+    parts = {name: f"<b>{word}" for name, word in SEGMENTATION.parts.items()}
+    hostile = replace(SEGMENTATION, names=HOSTILE, parts=parts, conditions={"<u>boxes": "<u>truth"})
+    run = write_run(tmp_path / "a b;<i>", scoring=hostile)
     page = Page(report_of(run))
     for name in HOSTILE:
         assert " ".join(name.split()) in page.text
     assert "script" not in page.tags
-    assert "i" not in page.tags
+    assert not {"i", "b", "u"} & set(page.tags)
+    assert "<b>IoU by class" in page.text
+    assert "<u>boxes: <u>truth" in page.text
     assert f"hrnas evaluate '{run}'" in page.text
 
 
@@ -258,7 +265,35 @@ def test_a_run_that_was_stopped_gives_a_report(tmp_path: Path) -> None:
     assert page.sections == ["result", "curves", "network", "costs", "blocks", "run", "commands"]
     assert "has come to step 430 of 1,000" in page.text
     assert f"hrnas resume {run}" in page.text
-    assert "miou (validation, during the run, step 400)" in page.text
+    assert "validation, during the run, step 400 miou 0." in page.text
+
+
+def test_the_page_of_another_task_has_its_figures_parts_and_conditions(pose_record: RunRecord) -> None:
+    text = Page(render(pose_record)).text
+    assert "validation, 101 samples boxes: ground truth, flip test: yes, decoder: dark" in text
+    for score in pose_record.scores.values():
+        for name, value in score.figures.items():
+            assert f"{name} {'–' if math.isnan(value) else f'{value:.4f}'}" in text
+        assert score.parts is not None
+        for row in score.parts.rows:
+            assert row.name in text
+            assert row.value is None or f"{row.value:.4f}" in text
+    assert "PCK@0.2 of the torso by joint validation PCK test PCK nose" in text  # no share, no column of shares
+    assert "Validation oks_ap" in text
+    for word in ("miou", "IoU", "pixel", "class"):
+        assert word not in text.replace("pixels of", "")
+
+
+def test_a_long_table_of_parts_is_ranked_with_its_middle_folded(classification_record: RunRecord) -> None:
+    page = render(classification_record)
+    start, end = page.index('<section id="parts">'), page.index('<section id="predictions">')
+    shown, folded = re.sub("<details>.*?</details>", "", page[start:end], flags=re.DOTALL), page[start:end]
+    values = {name: float(value) for name, value in re.findall(r"<span>(class \d+)</span>.*?>(0\.\d+)</td>", shown)}
+    assert len(values) == 40
+    assert sorted(values.values(), reverse=True) == list(values.values())
+    assert len(set(re.findall(r"<span>(class \d+)</span>", folded))) == 150
+    score = classification_record.scores["validation"]
+    assert f"150 rows, ranked by top1 on validation; the mean of all is {score.score:.4f} on validation and" in page
 
 
 @pytest.mark.parametrize("lines", ["", '{"kind": "tra'])

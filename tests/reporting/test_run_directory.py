@@ -13,6 +13,7 @@ from hrnas.reporting.record import RunRecord
 from hrnas.reporting.report import render
 from hrnas.reporting.run_directory import read_run
 from reporting.run_directories import write_family, write_json, write_lines, write_run
+from reporting.scorings import POSE
 
 
 @pytest.fixture
@@ -27,8 +28,8 @@ def train_line(step: float, **changed: Any) -> dict[str, Any]:
 
 
 def evaluation_line(step: int, miou: float) -> dict[str, Any]:
-    line = {"kind": "evaluation", "step": step, "split": "validation", "pixel_accuracy": 0.5, "macs": 5, "seconds": 2.0}
-    return {**line, "miou": miou}
+    line = {"kind": "evaluation", "metric": "miou", "step": step, "split": "validation", "macs": 5, "seconds": 2.0}
+    return {**line, "pixel_accuracy": 0.5, "miou": miou}
 
 
 def test_everything_the_files_say_is_in_the_record(search_run: Path, search_record: RunRecord) -> None:
@@ -44,17 +45,22 @@ def test_everything_the_files_say_is_in_the_record(search_run: Path, search_reco
     assert record.found_cost.macs == result["found"]["macs"]  # type: ignore[union-attr]
     assert record.target.macs == result["budget_macs"]
     assert [point.loss for point in record.train] == [line["loss"] for line in lines if line["kind"] == "train"]
-    assert [point.miou for point in record.evaluations] == [line["miou"] for line in lines if "miou" in line]
+    assert [point.score for point in record.evaluations] == [line["miou"] for line in lines if "miou" in line]
     assert record.start is not None
     assert [(cut.step, cut.macs, cut.removed) for cut in (record.start, *record.cuts)] == [
         (cut["step"], cut["macs"], cut["removed"]) for cut in cuts
     ]
     assert list(record.scores) == ["validation", "test"]
     test = json.loads((search_run / "evaluation.json").read_text())["test"]
-    assert (record.scores["test"].miou, record.scores["test"].pixel_accuracy) == (test["miou"], test["pixel_accuracy"])
-    assert record.scores["test"].samples == 233
-    assert record.scores["test"].classes[2].iou is None
-    assert record.scores["test"].classes[3].color == (128, 64, 128)
+    score = record.scores["test"]
+    assert (score.metric, score.score) == ("miou", test["miou"])
+    assert list(score.figures.items()) == [(name, test[name]) for name in ("miou", "pixel_accuracy")]
+    assert (score.samples, score.conditions) == (233, {})
+    assert score.parts is not None
+    assert (score.parts.title, score.parts.value, score.parts.share) == ("IoU by class", "IoU", "share of pixels")
+    assert [part.value for part in score.parts.rows] == [row["value"] for row in test["parts"]["rows"]]
+    assert score.parts.rows[2].value is None
+    assert score.parts.rows[3].color == (128, 64, 128)
     assert [picture.name for picture in record.predictions] == [f"street_{index:03d}" for index in range(4)]
     assert record.environment["torch"] == "2.13.0"
 
@@ -165,7 +171,7 @@ def test_after_a_resume_the_later_lines_win(run: Path) -> None:
     record = read_run(run)
     # Step 40 was undone by the resume and has not been reached again.
     assert [(point.step, point.loss) for point in record.train] == [(10, 9.0), (20, 1.0), (30, 1.0)]
-    assert [(point.step, point.miou) for point in record.evaluations] == [(20, 0.7)]
+    assert [(point.step, point.score) for point in record.evaluations] == [(20, 0.7)]
 
 
 def test_after_a_resume_the_later_cuts_win_but_two_cuts_may_share_a_step(run: Path) -> None:
@@ -180,15 +186,51 @@ def test_after_a_resume_the_later_cuts_win_but_two_cuts_may_share_a_step(run: Pa
     assert [(cut.step, cut.reason) for cut in read_run(run).cuts] == [(10, "dead")]
 
 
-def test_class_colours_may_stand_in_the_evaluation(run: Path) -> None:
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"metric": "top1"}, r"test: 'top1' is missing"),
+        ({"metric": 1}, r"test: 'metric' is 1; a text is needed"),
+        ({"parts": []}, r"test: 'parts' is \[\]; an object is needed"),
+        ({"parts": {"title": "", "value": "", "rows": [{}]}}, r"test: parts: rows\[0\]: 'name' is missing"),
+        (
+            {"parts": {"title": "", "value": "", "rows": [{"name": "car", "color": [1, 2, 300]}]}},
+            r"rows\[0\]: 'color' is \[1, 2, 300\]; \[red, green, blue\], each 0..255, is needed",
+        ),
+        ({"conditions": {"boxes": 3}}, r"test: conditions: 'boxes' is 3; a text is needed"),
+    ],
+)
+def test_a_broken_evaluation_is_named(run: Path, changed: dict[str, Any], message: str) -> None:
     data = json.loads((run / "evaluation.json").read_text())
-    data["test"]["classes"][0]["color"] = [1, 2, 3]
+    data["test"] |= changed
     write_json(run / "evaluation.json", data)
-    assert read_run(run).scores["test"].classes[0].color == (1, 2, 3)
-    data["test"]["classes"][0]["color"] = [1, 2, 300]
-    write_json(run / "evaluation.json", data)
-    with pytest.raises(InputError, match=r"evaluation\.json.*colour"):
+    with pytest.raises(InputError, match=rf"evaluation\.json: {message}" if message.startswith("test") else message):
         read_run(run)
+
+
+def test_a_figure_or_a_part_that_does_not_exist_is_nan_or_none(pose_record: RunRecord) -> None:
+    score = pose_record.scores["validation"]
+    assert [name for name, value in score.figures.items() if math.isnan(value)] == ["oks_ap_medium"]
+    assert score.parts is not None
+    assert [part.name for part in score.parts.rows if part.value is None] == ["right eye"]
+    assert {part.share for part in score.parts.rows} == {None}
+    assert score.conditions == POSE.conditions
+    assert {tuple(point.figures) for point in pose_record.evaluations} == {tuple(POSE.figures)}
+
+
+def test_an_evaluation_that_names_no_metric_is_told_by_its_first_figure(run: Path) -> None:
+    """So were they written before there were several tasks, with a list of classes that is left aside."""
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    for score in evaluation.values():
+        del score["metric"], score["parts"], score["conditions"]
+        score["classes"] = [{"name": "car", "iou": 0.5, "share": 1.0, "color": [1, 2, 3]}]
+    write_json(run / "evaluation.json", evaluation)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    write_lines(run / "metrics.jsonl", [{name: line[name] for name in line if name != "metric"} for line in lines])
+    record = read_run(run)
+    assert {point.metric for point in (*record.evaluations, *record.scores.values())} == {"miou"}
+    assert record.scores["test"].score == evaluation["test"]["miou"]
+    assert 'id="parts"' not in render(record)
 
 
 def test_a_run_stopped_half_way_is_read(tmp_path: Path) -> None:

@@ -8,30 +8,46 @@ import pytest
 from hrnas.reporting.record import EvaluationPoint, RunRecord
 from hrnas.reporting.run_directory import read_run
 from hrnas.reporting.sentences import cut_sentence, sentence, transformer_sentence
-from hrnas.reporting.tables import block_table, cut_table, format_change, result_rows
+from hrnas.reporting.tables import ResultRow, block_table, cut_table, format_change, format_score, result_groups
 from reporting.run_directories import tokens, write_family
+from reporting.scorings import POSE
 
 
 def point(step: int, macs: int, miou: float, split: str = "validation") -> EvaluationPoint:
-    return EvaluationPoint(step=step, split=split, miou=miou, pixel_accuracy=0.5, macs=macs, seconds=1.0)
+    figures = {"miou": miou, "pixel_accuracy": 0.5}
+    return EvaluationPoint(step=step, split=split, metric="miou", figures=figures, macs=macs, seconds=1.0)
+
+
+def cost_rows(record: RunRecord) -> tuple[ResultRow, ...]:
+    return result_groups(record)[0].rows
 
 
 def test_the_supernet_stands_beside_with_its_last_score_and_the_step_of_it(search_record: RunRecord) -> None:
     assert search_record.supernet_cost is not None
     widest = search_record.supernet_cost.macs
     points = (point(50, widest, 0.1), point(80, widest, 0.1234), point(90, widest, 0.9, "test"), point(99, 7, 0.9))
-    rows = {row.label.split(" (")[0]: row for row in result_rows(replace(search_record, evaluations=points))[::-1]}
-    assert rows["miou"].supernet == "0.1234 at step 80"
-    assert rows["Pixel accuracy"].supernet == "0.5000 at step 80"
+    _, validation, test = result_groups(replace(search_record, evaluations=points))
+    assert [row.supernet for row in validation.rows] == ["0.1234 at step 80", "0.5000 at step 80"]
+    assert [row.supernet for row in test.rows] == ["0.9000 at step 90", "0.5000 at step 90"]
 
 
 def test_a_supernet_never_evaluated_whole_has_no_score(search_record: RunRecord) -> None:
-    rows = result_rows(replace(search_record, evaluations=(point(99, 7, 0.9),)))
-    assert all(row.supernet == "" for row in rows if row.label.startswith(("miou", "Pixel")))
+    _, *scored = result_groups(replace(search_record, evaluations=(point(99, 7, 0.9),)))
+    assert [row.supernet for group in scored for row in group.rows] == [""] * 4
+
+
+def test_every_figure_stands_in_the_result_with_its_conditions(pose_record: RunRecord) -> None:
+    _, *scored = result_groups(pose_record)
+    assert [group.title for group in scored] == ["validation, 101 samples", "test, 233 samples"]
+    for group, score in zip(scored, pose_record.scores.values(), strict=True):
+        assert group.conditions == POSE.conditions
+        assert [row.label for row in group.rows] == list(POSE.figures)
+        assert [row.found for row in group.rows] == [format_score(value) for value in score.figures.values()]
+    assert f"that reaches oks_ap {pose_record.scores['validation'].score:.3f} on validation" in sentence(pose_record)
 
 
 def test_tokens_left_stand_in_the_result(family_record: RunRecord, search_record: RunRecord) -> None:
-    rows = {row.label: (row.supernet, row.found) for row in result_rows(family_record)}
+    rows = {row.label: (row.supernet, row.found) for row in cost_rows(family_record)}
     assert family_record.supernet is not None
     assert family_record.architecture is not None
     assert rows["Tokens of the transformers"] == (
@@ -40,14 +56,14 @@ def test_tokens_left_stand_in_the_result(family_record: RunRecord, search_record
     )
     left = sum(block.tokens > 0 for _, block in family_record.architecture.blocks())
     assert rows["Transformers"] == ("30", str(left))
-    assert not any("oken" in row.label for row in result_rows(search_record))
+    assert not any("oken" in row.label for row in cost_rows(search_record))
 
 
 def test_each_limit_has_its_share(tmp_path: Path) -> None:
     record = read_run(write_family(tmp_path / "run", keeps=(0.3,), finished=(True,), by_params=True))
     assert record.found_cost is not None
     assert record.target is not None
-    shares = [row.found for row in result_rows(record) if row.label.startswith("Share of the budget")]
+    shares = [row.found for row in cost_rows(record) if row.label.startswith("Share of the budget")]
     assert shares == [
         f"{100 * count / limit:.1f}\N{NO-BREAK SPACE}%"
         for count, limit in (
@@ -65,7 +81,7 @@ def test_a_budget_of_parameters_alone_is_no_budget_of_macs(family_record: RunRec
     result = replace(family_record.result, budgets=(), budget_macs=None, budget_params=limit)
     record = replace(family_record, budget=f"params={limit}", result=result, pareto=())
     assert " parameters, 50.0\N{NO-BREAK SPACE}% of the budget" in sentence(record)
-    (share,) = [row.label for row in result_rows(record) if row.label.startswith("Share of the budget")]
+    (share,) = [row.label for row in cost_rows(record) if row.label.startswith("Share of the budget")]
     assert share.endswith(" parameters")
 
 

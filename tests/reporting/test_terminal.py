@@ -1,4 +1,6 @@
 import io
+import math
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -7,7 +9,8 @@ from rich.table import Table
 from hrnas.reporting.record import RunRecord
 from hrnas.reporting.run_directory import read_run
 from hrnas.reporting.terminal import result_tables, score_tables, summary_tables
-from reporting.run_directories import NAMES, write_family, write_run
+from reporting.run_directories import write_family, write_run
+from reporting.scorings import NAMES, POSE, SEGMENTATION
 
 
 def shown(table: Table) -> list[list[str]]:
@@ -27,8 +30,9 @@ def test_the_three_tables_have_the_numbers(search_record: RunRecord) -> None:
     (macs,) = [row for row in result if row[0] == "MACs at 180×240"]
     assert f"{supernet.macs:,}" in macs[1]
     assert f"{found.macs:,}" in macs[2]
-    (miou,) = [row for row in result if row[0].startswith("miou (test")]
-    assert miou[2] == f"{search_record.scores['test'].miou:.4f}"
+    test = [row[0] for row in result].index("test, 233 samples")
+    assert result[test + 1][0] == "miou"
+    assert result[test + 1][2] == f"{search_record.scores['test'].score:.4f}"
     assert [row[0].removeprefix("■ ") for row in classes if row[0].startswith("■")] == list(NAMES)
     assert search_record.architecture is not None
     assert search_record.supernet is not None
@@ -40,13 +44,14 @@ def test_the_three_tables_have_the_numbers(search_record: RunRecord) -> None:
 
 
 def test_names_are_no_markup(tmp_path: Path) -> None:
-    record = read_run(write_run(tmp_path / "[bold]run", names=("[red]car", "[/]", "road")))
+    names = ("[red]car", "[/]", "road")
+    record = read_run(write_run(tmp_path / "[bold]run", scoring=replace(SEGMENTATION, names=names)))
     result, classes, _ = (shown(table) for table in summary_tables(record))
     assert result[0] == ["[bold]run"]
     assert {"■ [red]car", "■ [/]"} <= {row[0] for row in classes}
 
 
-def test_a_stopped_run_has_no_class_table_and_a_training_no_supernet(tmp_path: Path, train_run: Path) -> None:
+def test_a_stopped_run_has_no_table_of_parts_and_a_training_no_supernet(tmp_path: Path, train_run: Path) -> None:
     stopped = summary_tables(read_run(write_run(tmp_path / "stopped", stop_at=430)))
     assert len(stopped) == 2
     training = summary_tables(read_run(train_run))
@@ -61,7 +66,7 @@ def test_the_networks_come_first_and_the_cuts_have_their_table(family_record: Ru
     assert [row[-1] for row in rows] == ["finished", "at step 250 of 1,000", "finished"]
     assert [row[-3] for row in rows] == ["0.5200", "–", "0.4200"]
     assert result[0] == [family_record.name]
-    assert classes[0] == ["IoU of the classes"]
+    assert classes[0] == ["IoU by class"]
     told = [row for row in cuts if row[1:2] in (["dead units"], ["to the budget"])]
     assert [(row[0], row[4]) for row in told] == [(f"{cut.step:,}", f"{cut.tokens:,}") for cut in family_record.cuts]
     assert [row[-1] for row in told if row[-1].startswith("macs=")] == [target.text for target in family_record.targets]
@@ -81,7 +86,24 @@ def test_there_is_a_column_of_tokens_or_parameters_only_where_there_are_any(tmp_
     assert sum(row[0].startswith("Share of the budget of") for row in result) == 2
 
 
-def test_search_ends_with_networks_and_result_and_evaluate_with_result_and_classes(family_record: RunRecord) -> None:
+def test_search_ends_with_networks_and_result_and_evaluate_with_result_and_parts(family_record: RunRecord) -> None:
     titles = [[shown(table)[0] for table in tables(family_record)] for tables in (result_tables, score_tables)]
     name = family_record.name
-    assert titles == [[[f"Networks of {name}"], [name]], [[name], ["IoU of the classes"]]]
+    assert titles == [[[f"Networks of {name}"], [name]], [[name], ["IoU by class"]]]
+
+
+def test_figures_conditions_and_parts_of_another_task(pose_record: RunRecord) -> None:
+    result, parts, _ = (shown(table) for table in summary_tables(pose_record))
+    start = [row[0] for row in result].index("validation, 101 samples")
+    figures = pose_record.scores["validation"].figures
+    expected = [[name, "–" if math.isnan(value) else f"{value:.4f}"] for name, value in figures.items()]
+    conditions = [list(item) for item in POSE.conditions.items()]
+    assert result[start + 1 : start + 1 + len(figures) + 3] == expected + conditions
+    assert parts[2] == ["validation PCK", "test PCK"]
+    assert len([row for row in parts if row[0].startswith("■")]) == len(POSE.names)
+
+
+def test_the_middle_of_a_long_table_is_left_to_the_report(classification_record: RunRecord) -> None:
+    _, parts, _ = (shown(table) for table in summary_tables(classification_record))
+    assert len([row for row in parts if row[0].startswith("■")]) == 40
+    assert [row[0] for row in parts if "other" in row[0]] == ["The other 110: see the report"]

@@ -192,6 +192,7 @@ def write_evaluation(
         known = {}
     price = cost(architecture, session.input_size)
     known[figures["split"]] = {
+        "metric": session.task.metric,
         **figures,
         "macs": price.macs,
         "params": price.params,

@@ -1,4 +1,4 @@
-"""The curves of learning: the training loss, and miou of the evaluations."""
+"""The curves of learning: the training loss, and the metric of the evaluations."""
 
 import math
 from typing import Final
@@ -42,20 +42,20 @@ def loss_curve(record: RunRecord) -> Markup | None:
     return _picture(panel, parts, f"Training loss from {values[0]:.3g} to {values[-1]:.3g}")
 
 
-def miou_curve(record: RunRecord) -> Markup | None:
-    """Return miou of the evaluations over the steps; None without any."""
-    points: list[Point] = [(point.step, point.miou) for point in record.evaluations if point.split == "validation"]
+def metric_curve(record: RunRecord) -> Markup | None:
+    """Return the metric of the validations over the steps; None without any."""
+    points: list[Point] = [(point.step, point.score) for point in record.evaluations if point.split == "validation"]
     values = finite(y for _, y in points)
     if not values:
         return None
     panel = _panel(record, linear_axis(0.0, max(*values, 0.05)))
-    parts = [panel.frame("Validation miou", short_label), panel.curve(points, "main")]
+    parts = [panel.frame(f"Validation {record.metric}", short_label), panel.curve(points, "main")]
     best = max((point for point in points if math.isfinite(point[1])), key=lambda point: point[1])
     x, y = panel.at(best)
     parts.append(svg.circle(x, y, 3.5, "mark", svg.element("title", f"best: {best[1]:.4f} at step {best[0]:g}")))
     anchor = "end" if x > LEFT + panel.width / 2 else "start"
     parts.append(svg.text(x, y - 8, f"best {best[1]:.3f}", "note", anchor))
-    return _picture(panel, parts, f"Validation miou; best {best[1]:.4f} at step {best[0]:g}")
+    return _picture(panel, parts, f"Validation {record.metric}; best {best[1]:.4f} at step {best[0]:g}")
 
 
 def _panel(record: RunRecord, y: Axis) -> Panel:

@@ -20,7 +20,7 @@ class Figures:
     """The figures of a report, by what they show."""
 
     loss: Markup | None
-    miou: Markup | None
+    metric: Markup | None
     control: Markup | None
     changes: Markup | None
     pareto_macs: Markup | None
@@ -45,11 +45,11 @@ def draw_figures(record: RunRecord, blocks: BlockTable | None) -> Figures:
     height, width = record.input_size
     return Figures(
         loss=curves.loss_curve(record),
-        miou=curves.miou_curve(record),
+        metric=curves.metric_curve(record),
         control=control_figure(record),
         changes=changes_figure(record),
-        pareto_macs=pareto_figure(networks, "macs", f"MACs at {height}×{width}"),
-        pareto_params=pareto_figure(networks, "params", "parameters") if by_params else None,
+        pareto_macs=pareto_figure(networks, record.metric, "macs", f"MACs at {height}×{width}"),
+        pareto_params=pareto_figure(networks, record.metric, "params", "parameters") if by_params else None,
         network=network,
         macs_by_stage=by_stage,
         macs_by_branch=by_branch,

@@ -18,7 +18,8 @@ class BudgetNetwork:
     folder: of the run that finishes it, seen from the run directory; None before it is set aside.
     step: at which it was set aside; None where that is not told.
     cost: None before it is set aside.
-    score: miou on validation; of a network that is not finished, the last there is. test: on test, once evaluated.
+    score: the metric on validation; of a network that is not finished, the last there is.
+    test: the metric on test, once evaluated.
     state: in words.
     """
 
@@ -74,8 +75,8 @@ def _network(record: RunRecord, target: Target, *, is_last: bool) -> BudgetNetwo
         folder=entry.folder,
         step=None if cut is None else cut.step,
         cost=Cost(macs=entry.macs, params=entry.params),
-        score=scores["validation"].miou if "validation" in scores else _score_so_far(record, own, entry),
-        test=scores["test"].miou if "test" in scores else None,
+        score=scores["validation"].score if "validation" in scores else _score_so_far(record, own, entry),
+        test=scores["test"].score if "test" in scores else None,
         finished=finished,
         state=_state(own, finished=finished),
     )
@@ -99,7 +100,7 @@ def _score_so_far(record: RunRecord, own: RunRecord | None, entry: SetAside) -> 
     in_search = [point for point in record.evaluations if point.macs == entry.macs]
     in_own = own.evaluations if own is not None and own is not record else ()
     points = [point for point in (*in_search, *in_own) if point.split == "validation"]
-    return points[-1].miou if points else None
+    return points[-1].score if points else None
 
 
 def _state(own: RunRecord | None, *, finished: bool) -> str:

@@ -17,8 +17,8 @@ HEIGHT: Final = 230.0
 RADIUS: Final = 4.0
 
 
-def pareto_figure(networks: Sequence[BudgetNetwork], cost: str, title: str) -> Markup | None:
-    """Return miou on validation against `cost`, macs or params; None before any network has a score.
+def pareto_figure(networks: Sequence[BudgetNetwork], metric: str, cost: str, title: str) -> Markup | None:
+    """Return the metric on validation against `cost`, macs or params; None before any network has a score.
 
     A network that is not finished is hollow; its score is the last there is.
     """
@@ -28,19 +28,19 @@ def pareto_figure(networks: Sequence[BudgetNetwork], cost: str, title: str) -> M
         return None
     xs, ys = [point[0] for _, point in placed], [point[1] for _, point in placed]
     panel = Panel(x=_x_axis(xs), y=_y_axis(ys), left=LEFT, top=TOP, width=WIDTH - LEFT - RIGHT, height=HEIGHT)
-    parts = [panel.frame("Validation miou", short_label, x_name=title, format_x=format_count)]
+    parts = [panel.frame(f"Validation {metric}", short_label, x_name=title, format_x=format_count)]
     finished = [point for network, point in placed if network.finished]
     if len(finished) > 1:
         parts.append(panel.curve(sorted(finished), "faint"))
     centres = [panel.at(point) for _, point in placed]
     taken: list[Box] = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in centres]
     for (network, point), (x, y) in zip(placed, centres, strict=True):
-        words = f"{network.target.text}: miou {point[1]:.4f} at {point[0]:,.0f} {title}"
+        words = f"{network.target.text}: {metric} {point[1]:.4f} at {point[0]:,.0f} {title}"
         if not network.finished:
             words += f"; {network.state}"
         parts.append(svg.circle(x, y, RADIUS, "point" if network.finished else "mark", svg.element("title", words)))
         parts.append(_label(network.target.name, panel, (x, y), taken))
-    label = f"Validation miou of {len(placed)} networks against {title}"
+    label = f"Validation {metric} of {len(placed)} networks against {title}"
     return svg.drawing(WIDTH, panel.top + panel.height + FOOT, *parts, label=label, class_="plot")
 
 

@@ -17,6 +17,9 @@ MAX_WIDTH: Final = 1080
 MAX_BYTES: Final = 160_000
 """Of one picture's file; a larger one is made smaller until it fits."""
 
+NARROW: Final = 1.6
+"""Width over height below which a picture is narrow: one panel, or two that are upright."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedPicture:
@@ -26,6 +29,11 @@ class EmbeddedPicture:
     uri: str | None
     width: int
     height: int
+
+    @property
+    def is_narrow(self) -> bool:
+        """True for a picture that needs no more than a quarter of the page's width."""
+        return self.width < NARROW * self.height
 
 
 def embed(pictures: Sequence[Picture]) -> dict[str, list[EmbeddedPicture]]:

@@ -71,6 +71,13 @@ class Fields:
             raise self._wrong(key, value, "[height, width] in pixels")
         return (value[0], value[1])
 
+    def color(self, key: str) -> tuple[int, int, int]:
+        """Return a colour."""
+        value = self._value(key)
+        if not (isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)):
+            raise self._wrong(key, value, "[red, green, blue], each 0..255,")
+        return (value[0], value[1], value[2])
+
     def mapping(self, key: str) -> "Fields":
         """Return the object under a key."""
         value = self._value(key)
@@ -84,6 +91,10 @@ class Fields:
         if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
             raise self._wrong(key, value, "a list of texts")
         return value
+
+    def text_values(self) -> Mapping[str, str]:
+        """Return the object itself, of which every value must be a text."""
+        return {key: self.text(key) for key in self.values}
 
     def inner_folder(self, key: str) -> str:
         """Return a path of a folder inside the run directory, with "." for the run directory itself."""

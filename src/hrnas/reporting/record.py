@@ -41,16 +41,22 @@ class TrainPoint:
 class EvaluationPoint:
     """One evaluation during the run.
 
+    metric: name of the figure that decides; figures: all of them by name, nan where one does not exist.
     seconds: of the loop before it; evaluation_seconds: it took itself, recalibration included. None in older runs.
     """
 
     step: int
     split: str
-    miou: float
-    pixel_accuracy: float
+    metric: str
+    figures: Mapping[str, float]
     macs: int
     seconds: float
     evaluation_seconds: float | None = None
+
+    @property
+    def score(self) -> float:
+        """The figure that decides; higher is better."""
+        return self.figures[self.metric]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,29 +81,50 @@ class Cut:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassScore:
-    """A class of an evaluation. iou: None when it is in neither truth nor prediction; share: of truth pixels."""
+class PartScore:
+    """What a part of an evaluation, a class or a joint, scores. value, share: 0..1; None where undefined."""
 
     name: str
-    iou: float | None
+    value: float | None
     share: float | None
     color: RGB | None
 
 
 @dataclass(frozen=True, kw_only=True)
+class Parts:
+    """An evaluation taken apart. title: of the table; value, share: what the numbers of a row are called."""
+
+    title: str
+    value: str
+    share: str
+    rows: tuple[PartScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitScore:
-    """The evaluation of the finished network on one split."""
+    """The evaluation of the finished network on one split.
+
+    metric: name of the figure that decides; figures: all of them by name, nan where one does not exist.
+    parts: None where the file has none.
+    conditions: what else the figures depend on, by name, as "boxes" -> "ground truth".
+    """
 
     split: str
     samples: int
     input_size: Size
-    miou: float
-    pixel_accuracy: float
-    classes: tuple[ClassScore, ...]
+    metric: str
+    figures: Mapping[str, float]
+    parts: Parts | None
+    conditions: Mapping[str, str]
     macs: int
     params: int
     weights: str
     step: int | None
+
+    @property
+    def score(self) -> float:
+        """The figure that decides; higher is better."""
+        return self.figures[self.metric]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +156,7 @@ class SetAside:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One prediction picture: panels image | truth | prediction, or image | prediction for plain images."""
+    """One prediction picture, as the task drew it: the truth, where there is one, left of the prediction."""
 
     split: str
     name: str
@@ -144,7 +171,6 @@ class RunRecord:
     verb: "search" or "train".
     config: the resolved options, plain values.
     budget: as the user wrote it.
-    names, colors: of the classes; colors may be absent or None per class.
     architecture: the network as it stands now.
     supernet: of a search run; None otherwise.
     cuts: the lines of architectures.jsonl after the supernet's, in step order.
@@ -163,8 +189,6 @@ class RunRecord:
     input_size: Size
     steps: int
     environment: Mapping[str, str]
-    names: tuple[str, ...]
-    colors: tuple[RGB, ...]
     architecture: Architecture | None
     supernet: Architecture | None
     start: Cut | None
@@ -191,6 +215,12 @@ class RunRecord:
     def finished(self) -> bool:
         """True when the run came to its end."""
         return self.result is not None
+
+    @property
+    def metric(self) -> str:
+        """Name of the figure that decides; "score" before the first evaluation has told it."""
+        names = [score.metric for score in self.scores.values()] + [point.metric for point in self.evaluations]
+        return names[0] if names else "score"
 
     @property
     def last_step(self) -> int:

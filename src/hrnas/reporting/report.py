@@ -13,6 +13,7 @@ import jinja2
 from hrnas.arch.budget import format_count
 from hrnas.reporting.figures import draw_figures
 from hrnas.reporting.networks import OWN_FOLDER, BudgetNetwork, budget_networks
+from hrnas.reporting.parts import part_table
 from hrnas.reporting.pictures import embed
 from hrnas.reporting.record import RunRecord
 from hrnas.reporting.run_directory import read_run
@@ -20,16 +21,24 @@ from hrnas.reporting.sentences import cut_sentence, sentence, transformer_senten
 from hrnas.reporting.tables import (
     REASONS,
     block_table,
-    class_rows,
     cut_table,
     format_change,
     format_duration,
-    format_miou,
     format_percent,
-    result_rows,
+    format_score,
+    result_groups,
 )
 
-DATASET_TITLES: Final = {"toycity": "Toy City", "camvid": "CamVid"}
+DATASET_TITLES: Final = {
+    "ade20k": "ADE20K",
+    "camvid": "CamVid",
+    "cityscapes": "Cityscapes",
+    "coco": "COCO",
+    "imagenet": "ImageNet",
+    "toycity": "Toy City",
+}
+LONG: Final = 8
+"""Items above which an option's list is cut short."""
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
@@ -59,7 +68,7 @@ def render(record: RunRecord) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "miou": format_miou,
+        "score": format_score,
         "percent": format_percent,
         "count": format_count,
         "change": format_change,
@@ -72,14 +81,14 @@ def render(record: RunRecord) -> str:
         tiles=_tiles(record),
         networks=networks,
         any_tested=any(network.test is not None for network in networks),
-        rows=result_rows(record),
+        groups=result_groups(record),
         figures=draw_figures(record, blocks),
         cuts=cuts,
         cut_sentence=cut_sentence(cuts) if cuts is not None and cuts.cuts else "",
         reasons=REASONS,
         transformers=transformer_sentence(record, blocks) if blocks is not None else "",
         blocks=blocks,
-        classes=class_rows(record),
+        parts=part_table(record),
         pictures=embed(record.predictions),
         options=_options(record),
         environment=_environment(record),
@@ -97,10 +106,10 @@ def _tiles(record: RunRecord) -> list[tuple[str, str, str]]:
     found, supernet, target = record.found_cost, record.supernet_cost, record.target
     height, width = record.input_size
     for score in scores:
-        tiles.append((f"miou, {score.split}", format_miou(score.miou, 3), f"{score.samples:,} samples"))
+        tiles.append((f"{score.metric}, {score.split}", format_score(score.score, 3), f"{score.samples:,} samples"))
     if not scores and record.evaluations:
         last = record.evaluations[-1]
-        tiles.append((f"miou, {last.split}", format_miou(last.miou, 3), f"at step {last.step:,}"))
+        tiles.append((f"{last.metric}, {last.split}", format_score(last.score, 3), f"at step {last.step:,}"))
     if found is not None:
         macs, params = (target.macs, target.params) if target is not None else (None, None)
         share = f"{format_percent(found.macs / macs)} of the budget" if macs else f"{found.macs:,}"
@@ -126,7 +135,7 @@ def _tiles_of_several(record: RunRecord, networks: Sequence[BudgetNetwork]) -> l
         known = [value for value in values if value is not None and math.isfinite(value)]
         if known:
             of = f"of {len(known)} networks" if len(known) > 1 else "of 1 network"
-            tiles.append((f"miou, {split}", _range([format_miou(value, 3) for value in sorted(known)]), of))
+            tiles.append((f"{record.metric}, {split}", _range([format_score(value, 3) for value in sorted(known)]), of))
     costs = [network.cost for network in networks if network.cost is not None]
     shares = [format_percent(network.share) for network in sorted(networks, key=lambda n: n.share or 0.0)]
     macs, params = (sorted(getattr(cost, name) for cost in costs) for name in ("macs", "params"))
@@ -143,7 +152,7 @@ def _range(words: Sequence[str]) -> str:
 
 
 def _options(record: RunRecord) -> list[tuple[str, str]]:
-    """The run's options as (name, value), nested ones with dots; the data set's class lists are left to the tables."""
+    """The run's options as (name, value), nested ones with dots; names and colours are left to the table of parts."""
     left_out = {"data.names", "data.colors"}
     return [(name, value) for name, value in _flat(record.config) if name not in left_out]
 
@@ -154,12 +163,16 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             found += _flat(value, f"{prefix}{key}.")
         elif value is not None:
-            found.append((f"{prefix}{key}", " × ".join(map(str, value)) if _is_size(value) else str(value)))
+            found.append((f"{prefix}{key}", _option(value)))
     return found
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value)
+def _option(value: object) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    if len(value) == 2 and all(type(side) is int for side in value):
+        return " × ".join(map(str, value))
+    return str(value) if len(value) <= LONG else f"{', '.join(map(str, value[:LONG]))}, … ({len(value):,} in all)"
 
 
 def _environment(record: RunRecord) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Reading a run directory into a RunRecord."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,10 +11,10 @@ from hrnas.costing.analytic import Cost
 from hrnas.errors import InputError
 from hrnas.reporting.plain_files import Fields, read_json, read_json_lines, read_yaml
 from hrnas.reporting.record import (
-    RGB,
-    ClassScore,
     Cut,
     EvaluationPoint,
+    Parts,
+    PartScore,
     Picture,
     Result,
     RunRecord,
@@ -24,6 +25,9 @@ from hrnas.reporting.record import (
 
 SPLIT_ORDER: Final = ("validation", "test", "images")
 """Order of splits in tables and pictures; others follow by name."""
+
+NO_FIGURES: Final = frozenset({"step", "samples", "macs", "params", "seconds", "evaluation_seconds"})
+"""Numbers that stand beside the figures of an evaluation; every other number there is a figure."""
 
 
 def read_run(path: str | Path) -> RunRecord:
@@ -54,20 +58,16 @@ def read_run(path: str | Path) -> RunRecord:
     start = cuts[0] if cuts and cuts[0].reason == "supernet" else None
     budget = config.values.get("budget")
     environment = _environment(folder)
-    names = _names(data)
-    colors = _colors(data)
     return RunRecord(
         folder=folder,
         verb=environment.get("verb", "train" if budget is None else "search"),
-        task=str(data.values.get("task", "segmentation")),
+        task=str(data.values.get("task", "")),
         dataset=_dataset(data),
         config=config.values,
         budget=None if budget is None else str(budget),
         input_size=config.size("input_size"),
         steps=config.integer("steps"),
         environment=environment,
-        names=names,
-        colors=colors,
         architecture=architecture,
         supernet=supernet if start is not None else None,
         start=start,
@@ -75,7 +75,7 @@ def read_run(path: str | Path) -> RunRecord:
         train=train,
         evaluations=evaluations,
         result=result,
-        scores=_scores(folder, dict(zip(names, colors, strict=False))),
+        scores=_scores(folder),
         predictions=_predictions(folder),
         pareto=_pareto(folder),
         finishing=_finishing(folder),
@@ -90,22 +90,6 @@ def _dataset(data: Fields) -> str:
     return Path(path).name or "data" if isinstance(path, str) else "data"
 
 
-def _names(data: Fields) -> tuple[str, ...]:
-    names = data.values.get("names")
-    return tuple(str(name) for name in names) if isinstance(names, list) else ()
-
-
-def _colors(data: Fields) -> tuple[RGB, ...]:
-    colors = data.values.get("colors")
-    return tuple(_color(color, data.source) for color in colors) if isinstance(colors, list) else ()
-
-
-def _color(value: object, source: str) -> RGB:
-    if isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part <= 255 for part in value):
-        return (value[0], value[1], value[2])
-    raise InputError(f"{source}: a class colour is {value}; [red, green, blue], each 0..255, is needed.")
-
-
 def _environment(folder: Path) -> Mapping[str, str]:
     path = folder / "environment.json"
     if not path.is_file():
@@ -117,6 +101,12 @@ def _optional(fields: Fields, key: str, read: Any) -> Any:
     return read(key) if fields.has(key) else None
 
 
+def _finite(fields: Fields, key: str) -> float | None:
+    """Return a number; None where it is absent, null or nan."""
+    value = fields.number(key) if key in fields.values else math.nan
+    return value if math.isfinite(value) else None
+
+
 def _metrics(folder: Path) -> tuple[tuple[TrainPoint, ...], tuple[EvaluationPoint, ...]]:
     """Read metrics.jsonl; where a resume went back, what it runs anew replaces what was logged from there on."""
     train: dict[int, TrainPoint] = {}
@@ -125,11 +115,12 @@ def _metrics(folder: Path) -> tuple[tuple[TrainPoint, ...], tuple[EvaluationPoin
     for fields in read_json_lines(folder / "metrics.jsonl"):
         kind, step = fields.text("kind"), fields.integer("step")
         if kind == "evaluation":
+            metric, figures = _figures(fields)
             point = EvaluationPoint(
                 step=step,
                 split=fields.text("split"),
-                miou=fields.number("miou"),
-                pixel_accuracy=fields.number("pixel_accuracy"),
+                metric=metric,
+                figures=figures,
                 macs=fields.integer("macs"),
                 seconds=fields.number("seconds"),
                 evaluation_seconds=_optional(fields, "evaluation_seconds", fields.number),
@@ -159,6 +150,20 @@ def _metrics(folder: Path) -> tuple[tuple[TrainPoint, ...], tuple[EvaluationPoin
         tuple(train.values()),
         tuple(sorted(evaluations.values(), key=lambda point: (point.step, point.split))),
     )
+
+
+def _figures(fields: Fields) -> tuple[str, Mapping[str, float]]:
+    """Return the name of the figure that decides, and all figures.
+
+    Scores write it first; so it is told where an older run does not name it.
+    """
+    figures = {
+        name: fields.number(name)
+        for name, value in fields.values.items()
+        if name not in NO_FIGURES and (value is None or type(value) in (int, float))
+    }
+    metric = fields.text("metric") if fields.has("metric") or not figures else next(iter(figures))
+    return metric, {**figures, metric: fields.number(metric)}
 
 
 def _cuts(folder: Path) -> tuple[tuple[Cut, ...], Architecture | None, Architecture | None]:
@@ -213,22 +218,24 @@ def _result(folder: Path) -> Result | None:
     )
 
 
-def _scores(folder: Path, colors: Mapping[str, RGB]) -> Mapping[str, SplitScore]:
+def _scores(folder: Path) -> Mapping[str, SplitScore]:
     path = folder / "evaluation.json"
     if not path.is_file():
         return {}
     fields = read_json(path)
-    return {split: _score(split, fields.mapping(split), colors) for split in _in_order(fields.values)}
+    return {split: _score(split, fields.mapping(split)) for split in _in_order(fields.values)}
 
 
-def _score(split: str, fields: Fields, colors: Mapping[str, RGB]) -> SplitScore:
+def _score(split: str, fields: Fields) -> SplitScore:
+    metric, figures = _figures(fields)
     return SplitScore(
         split=split,
         samples=fields.integer("samples"),
         input_size=fields.size("input_size"),
-        miou=fields.number("miou"),
-        pixel_accuracy=fields.number("pixel_accuracy"),
-        classes=tuple(_class_score(line, colors) for line in fields.objects("classes")),
+        metric=metric,
+        figures=figures,
+        parts=_parts(fields.mapping("parts")) if fields.has("parts") else None,
+        conditions=fields.mapping("conditions").text_values() if fields.has("conditions") else {},
         macs=fields.integer("macs"),
         params=fields.integer("params"),
         weights=str(fields.values.get("weights", "")),
@@ -236,14 +243,20 @@ def _score(split: str, fields: Fields, colors: Mapping[str, RGB]) -> SplitScore:
     )
 
 
-def _class_score(fields: Fields, colors: Mapping[str, RGB]) -> ClassScore:
-    name = fields.text("name")
-    own = fields.values.get("color")
-    return ClassScore(
-        name=name,
-        iou=_optional(fields, "iou", fields.number),
-        share=_optional(fields, "share", fields.number),
-        color=colors.get(name) if own is None else _color(own, fields.source),
+def _parts(fields: Fields) -> Parts:
+    return Parts(
+        title=fields.text("title"),
+        value=fields.text("value"),
+        share=_optional(fields, "share", fields.text) or "",
+        rows=tuple(
+            PartScore(
+                name=row.text("name"),
+                value=_finite(row, "value"),
+                share=_finite(row, "share"),
+                color=_optional(row, "color", row.color),
+            )
+            for row in fields.objects("rows")
+        ),
     )
 
 

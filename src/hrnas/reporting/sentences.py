@@ -12,8 +12,8 @@ from hrnas.reporting.tables import (
     CutTable,
     format_change,
     format_duration,
-    format_miou,
     format_percent,
+    format_score,
 )
 
 
@@ -36,14 +36,14 @@ def sentence(record: RunRecord) -> str:
     steps = f"after {record.last_step or record.steps:,} steps{time}."
     start = f"From a supernet of {format_count(supernet.macs)} MACs the" if supernet else "The"
     if networks:
-        text = f"{start} search found {_several(networks)} at {height}×{width}{_their_scores(networks)}"
+        text = f"{start} search found {_several(networks)} at {height}×{width}{_their_scores(networks, record.metric)}"
         return f"{text}, {steps}{_waiting(networks)}"
     cost = f"{format_count(found.macs)} MACs at {height}×{width}"
     if record.is_search:
         text = f"{start} search found a network of {cost}{_budget_words(record, found)}"
     else:
         text = f"The training gave a network of {cost}"
-    scores = [f"miou {format_miou(score.miou, 3)} on {score.split}" for score in record.scores.values()]
+    scores = [f"{score.metric} {format_score(score.score, 3)} on {score.split}" for score in record.scores.values()]
     if scores:
         text += f", that reaches {' and '.join(scores)}"
     return f"{text}, {steps}"
@@ -69,10 +69,10 @@ def _several(networks: Sequence[BudgetNetwork]) -> str:
     return f"{len(costs)} networks of {_listed(counts)} {'parameters' if by_params else 'MACs'}"
 
 
-def _their_scores(networks: Sequence[BudgetNetwork]) -> str:
+def _their_scores(networks: Sequence[BudgetNetwork], metric: str) -> str:
     if any(not network.finished or network.score is None for network in networks):
         return ""
-    return f", that reach miou {_listed([format_miou(network.score, 3) for network in networks])} on validation"
+    return f", that reach {metric} {_listed([format_score(network.score, 3) for network in networks])} on validation"
 
 
 def _waiting(networks: Sequence[BudgetNetwork]) -> str:

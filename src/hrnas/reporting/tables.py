@@ -1,13 +1,14 @@
 """The numbers of a run as rows of text: what the page and the terminal show alike."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from hrnas.arch.budget import format_count
 from hrnas.costing.analytic import Cost
 from hrnas.reporting.blocks import BlockState, block_states
-from hrnas.reporting.record import RGB, Cut, EvaluationPoint, RunRecord
+from hrnas.reporting.record import Cut, EvaluationPoint, RunRecord
 
 MISSING = "–"
 REASONS: Final = {"dead": "dead units", "budget": "to the budget"}
@@ -26,13 +27,12 @@ class ResultRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassRow:
-    """A class of the class table. iou: by split, in the order of the record's scores; None where undefined."""
+class ResultGroup:
+    """Rows of the result table. title: what the figures were measured on, "" for the cost; conditions: by name."""
 
-    name: str
-    color: RGB | None
-    shares: tuple[float | None, ...]
-    ious: tuple[float | None, ...]
+    title: str = ""
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    rows: tuple[ResultRow, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,8 @@ class CutTable:
     largest: Cut | None
 
 
-def format_miou(value: float | None, decimals: int = 4) -> str:
-    """Return an accuracy; a dash where there is none."""
+def format_score(value: float | None, decimals: int = 4) -> str:
+    """Return a figure of an evaluation; a dash where there is none."""
     return MISSING if value is None or not math.isfinite(value) else f"{value:.{decimals}f}"
 
 
@@ -125,8 +125,32 @@ def format_duration(seconds: float | None) -> str:
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def result_rows(record: RunRecord) -> list[ResultRow]:
-    """Return the result table: cost of supernet and found network, then accuracy on each evaluated split."""
+def result_groups(record: RunRecord) -> list[ResultGroup]:
+    """Return the result table: cost of supernet and found network, then the figures of each evaluated split."""
+    groups = [ResultGroup(rows=tuple(_cost_rows(record)))]
+    for score in record.scores.values():
+        title = f"{score.split}, {score.samples:,} samples"
+        rows = _figure_rows(score.figures, _last_of_supernet(record, score.split))
+        groups.append(ResultGroup(title=title, conditions=score.conditions, rows=rows))
+    if not record.scores and record.evaluations:
+        last = record.evaluations[-1]
+        title = f"{last.split}, during the run, step {last.step:,}"
+        groups.append(ResultGroup(title=title, rows=_figure_rows(last.figures, None)))
+    return groups
+
+
+def _figure_rows(figures: Mapping[str, float], whole: EvaluationPoint | None) -> tuple[ResultRow, ...]:
+    """Return a row a figure, beside it the supernet's where it was evaluated whole."""
+
+    def supernet(name: str) -> str:
+        return f"{format_score(whole.figures.get(name))} at step {whole.step:,}" if whole is not None else ""
+
+    return tuple(
+        ResultRow(label=name, supernet=supernet(name), found=format_score(value)) for name, value in figures.items()
+    )
+
+
+def _cost_rows(record: RunRecord) -> list[ResultRow]:
     found, supernet, target = record.found_cost, record.supernet_cost, record.target
     height, width = record.input_size
     rows = []
@@ -146,23 +170,6 @@ def result_rows(record: RunRecord) -> list[ResultRow]:
     if supernet is not None and found is not None and supernet.macs:
         share = format_percent(found.macs / supernet.macs)
         rows.append(ResultRow(label="Share of the supernet's MACs", supernet="100 %", found=share))
-    for score in record.scores.values():
-        samples = f"{score.split}, {score.samples:,} samples"
-        whole = _last_of_supernet(record, score.split)
-        miou, accuracy = (
-            (f"{format_miou(value)} at step {whole.step:,}" for value in (whole.miou, whole.pixel_accuracy))
-            if whole
-            else ("", "")
-        )
-        rows.append(ResultRow(label=f"miou ({samples})", supernet=miou, found=format_miou(score.miou)))
-        rows.append(
-            ResultRow(label=f"Pixel accuracy ({samples})", supernet=accuracy, found=format_miou(score.pixel_accuracy))
-        )
-    if not record.scores and record.evaluations:
-        last = record.evaluations[-1]
-        where = f"{last.split}, during the run, step {last.step:,}"
-        rows.append(ResultRow(label=f"miou ({where})", found=format_miou(last.miou)))
-        rows.append(ResultRow(label=f"Pixel accuracy ({where})", found=format_miou(last.pixel_accuracy)))
     return rows
 
 
@@ -195,28 +202,6 @@ def _count_row(label: str, name: str, supernet: Cost | None, found: Cost | None)
 
     (wide, wide_exact), (left, left_exact) = count(supernet), count(found)
     return ResultRow(label=label, supernet=wide, supernet_exact=wide_exact, found=left, found_exact=left_exact)
-
-
-def class_rows(record: RunRecord) -> list[ClassRow]:
-    """Return one row a class, in the data set's order."""
-    first = next(iter(record.scores.values()), None)
-    if first is None:
-        return []
-    rows = []
-    for item in first.classes:
-        same = [
-            next((other for other in score.classes if other.name == item.name), None)
-            for score in record.scores.values()
-        ]
-        rows.append(
-            ClassRow(
-                name=item.name,
-                color=item.color,
-                shares=tuple(None if other is None else other.share for other in same),
-                ious=tuple(None if other is None else other.iou for other in same),
-            )
-        )
-    return rows
 
 
 def block_table(record: RunRecord) -> BlockTable | None:

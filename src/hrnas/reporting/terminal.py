@@ -7,23 +7,23 @@ from rich.text import Text
 
 from hrnas.arch.budget import format_count
 from hrnas.reporting.networks import BudgetNetwork, budget_networks
+from hrnas.reporting.parts import PartTable, part_table
 from hrnas.reporting.record import RunRecord
 from hrnas.reporting.sentences import cut_sentence
 from hrnas.reporting.tables import (
     MISSING,
     REASONS,
     block_table,
-    class_rows,
     cut_table,
     format_change,
-    format_miou,
     format_percent,
-    result_rows,
+    format_score,
+    result_groups,
 )
 
 
 def summary_tables(record: RunRecord) -> list[Table]:
-    """Return everything the run has to say: its networks, result, classes, cuts and search blocks."""
+    """Return everything the run has to say: its networks, result, its parts, cuts and search blocks."""
     optional = (_cut_table(record), _block_table(record))
     return [*result_tables(record), *score_tables(record)[1:], *(table for table in optional if table is not None)]
 
@@ -35,8 +35,9 @@ def result_tables(record: RunRecord) -> list[Table]:
 
 
 def score_tables(record: RunRecord) -> list[Table]:
-    """Return the result table and, when the run was evaluated, the class table."""
-    return [_result_table(record), *([_class_table(record)] if record.scores else [])]
+    """Return the result table and, when the run was evaluated, that of its parts."""
+    parts = part_table(record)
+    return [_result_table(record), *([_part_table(parts)] if parts is not None else [])]
 
 
 def _table(title: str) -> Table:
@@ -46,19 +47,19 @@ def _table(title: str) -> Table:
 def _networks_table(record: RunRecord, networks: Sequence[BudgetNetwork]) -> Table:
     table = _table(f"Networks of {record.name}")
     table.add_column("budget", no_wrap=True)
-    for column in ("MACs", "of the budget", "parameters", "validation miou"):
+    for column in ("MACs", "of the budget", "parameters", f"validation {record.metric}"):
         table.add_column(column, justify="right")
     any_tested = any(network.test is not None for network in networks)
     if any_tested:
-        table.add_column("test miou", justify="right")
+        table.add_column(f"test {record.metric}", justify="right")
     table.add_column("folder")
     table.add_column("state")
     for network in networks:
         cost = network.cost
         macs, params = (format_count(cost.macs), format_count(cost.params)) if cost else (MISSING, MISSING)
-        cells = [macs, format_percent(network.share), params, format_miou(network.score)]
+        cells = [macs, format_percent(network.share), params, format_score(network.score)]
         if any_tested:
-            cells.append(format_miou(network.test))
+            cells.append(format_score(network.test))
         cells += [network.folder or MISSING, network.state]
         table.add_row(*(Text(cell) for cell in (network.target.text, *cells)), style="" if network.finished else "dim")
     return table
@@ -95,11 +96,17 @@ def _result_table(record: RunRecord) -> Table:
     if has_supernet:
         table.add_column("supernet", justify="right")
     table.add_column("found" if record.is_search else "network", justify="right")
-    for row in result_rows(record):
-        cells = [_with_exact(row.found, row.found_exact)]
-        if has_supernet:
-            cells.insert(0, _with_exact(row.supernet, row.supernet_exact))
-        table.add_row(Text(row.label), *cells)
+    for group in result_groups(record):
+        if group.title:
+            table.add_section()
+            table.add_row(Text(group.title, style="bold"))
+        for row in group.rows:
+            cells = [_with_exact(row.found, row.found_exact)]
+            if has_supernet:
+                cells.insert(0, _with_exact(row.supernet, row.supernet_exact))
+            table.add_row(Text(row.label), *cells)
+        for name, condition in group.conditions.items():
+            table.add_row(Text(name), *([Text()] if has_supernet else []), Text(condition), style="dim")
     return table
 
 
@@ -110,17 +117,24 @@ def _with_exact(rounded: str, exact: str) -> Text:
     return text
 
 
-def _class_table(record: RunRecord) -> Table:
-    table = _table("IoU of the classes")
-    table.add_column("class")
-    for split in record.scores:
-        table.add_column(Text(f"{split} IoU"), justify="right")
-        table.add_column("of pixels", justify="right", style="dim")
-    for row in class_rows(record):
-        cells = []
-        for iou, share in zip(row.ious, row.shares, strict=True):
-            cells += [Text(format_miou(iou)), Text(format_percent(share))]
-        table.add_row(_swatch(row.name, row.color), *cells)
+def _part_table(parts: PartTable) -> Table:
+    table = _table(parts.title)
+    table.add_column("")
+    for split in parts.splits:
+        table.add_column(Text(f"{split} {parts.value}"), justify="right")
+        if parts.share:
+            table.add_column(Text(parts.share), justify="right", style="dim")
+    for group in parts.groups:
+        if group.folded:
+            table.add_section()
+            table.add_row(Text(f"{group.title}: see the report"), style="dim")
+            table.add_section()
+            continue
+        for row in group.rows:
+            cells = []
+            for value, share in zip(row.values, row.shares, strict=True):
+                cells += [Text(format_score(value)), *([Text(format_percent(share))] if parts.share else [])]
+            table.add_row(_swatch(row.name, row.color), *cells)
     return table
 
 
