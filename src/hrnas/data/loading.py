@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hrnas.data.opening import SegmentationSet
-from hrnas.data.transforms import AugmentOptions, evaluation_view, training_view
+from hrnas.data.transforms import SEGMENTATION, AugmentOptions, evaluation_view, resolved, training_view
 from hrnas.errors import InputError
 
 PREFETCHED: Final = 3
@@ -76,7 +76,8 @@ def train_batches(
     assert batch_size % parts == 0, "the batch cannot be shared evenly"
     positions = range(part * batch_size // parts, (part + 1) * batch_size // parts)
     plan = _TrainPlan(len(dataset), batch_size, seed, first_step, num_steps, positions)
-    return _loaded(_TrainReader(dataset, input_size, seed, options), plan, workers)
+    own = resolved(options, SEGMENTATION, "segmentation")
+    return _loaded(_TrainReader(dataset, input_size, seed, own), plan, workers)
 
 
 def evaluation_batches(
@@ -173,7 +174,8 @@ class _TrainReader(_Reader[Batch]):
         images, targets = [], []
         for place in batch:
             rng = _generator(self.seed, _AUGMENT, place.step, place.position)
-            image, target = training_view(self.dataset.read(place.index), self.input_size, self.options, rng)
+            sample = self.dataset.read(place.index)
+            image, target = training_view(sample.image, sample.mask, self.input_size, self.options, rng)
             images.append(image)
             targets.append(target)
         return Batch(_stack(images), torch.from_numpy(np.stack(targets)))
