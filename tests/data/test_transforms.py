@@ -1,6 +1,6 @@
 """Training and evaluation views: image and mask stay aligned, options do what their docstrings say."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -8,13 +8,37 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnas.data.transforms import MEAN, STD, AugmentOptions, evaluation_view, normalize, training_view
+from hrnas.data import transforms
+from hrnas.data.class_views import CLASSIFICATION
+from hrnas.data.transforms import (
+    MEAN,
+    SEGMENTATION,
+    STD,
+    AugmentOptions,
+    EvaluationSize,
+    evaluation_view,
+    normalize,
+    resolved,
+)
 from hrnas.errors import InputError
-from hrnas.structures import IGNORED, Sample
+from hrnas.structures import IGNORED
 
 GEOMETRY = AugmentOptions(photometric=0.0)
 COLORS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)], np.uint8)
 PADDING = np.round(MEAN)
+
+
+class Sample(NamedTuple):
+    image: np.ndarray
+    mask: np.ndarray
+
+
+def training_view(
+    sample: Sample, input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator,
+    evaluation_size: EvaluationSize | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    own = resolved(options, SEGMENTATION, "segmentation")
+    return transforms.training_view(sample.image, sample.mask, input_size, own, rng, evaluation_size)
 
 
 def blocks(height: int, width: int, seed: int, block: int = 24) -> Sample:
@@ -22,7 +46,7 @@ def blocks(height: int, width: int, seed: int, block: int = 24) -> Sample:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, len(COLORS), (-(-height // block), -(-width // block)), np.uint8)
     mask = np.kron(coarse, np.ones((block, block), np.uint8))[:height, :width]
-    return Sample(image=COLORS[mask], truth=mask, name="blocks")
+    return Sample(image=COLORS[mask], mask=mask)
 
 
 def interior(target: np.ndarray, margin: int) -> np.ndarray:
@@ -69,7 +93,7 @@ def test_image_and_target_agree_to_a_fraction_of_a_pixel(axis: int, source: tupl
         mask = np.zeros(source, np.uint8)
         np.moveaxis(mask, axis, 0)[edge:] = 1
         image, target = training_view(
-            Sample(image=np.repeat(mask[..., None] * np.uint8(255), 3, axis=2), truth=mask, name="edge"),
+            Sample(image=np.repeat(mask[..., None] * np.uint8(255), 3, axis=2), mask=mask),
             (90, 120), options, rng,
         )  # fmt: skip
         soft = np.where(target == IGNORED, 0, image[..., 0] / 255).sum(axis=axis)
@@ -85,11 +109,11 @@ def test_scale_one_shows_the_whole_image() -> None:
     rng = np.random.default_rng(0)
     image, target = training_view(sample, (50, 70), AugmentOptions.none(), rng)
     assert np.array_equal(image, evaluation_view(sample.image, (50, 70)))
-    assert np.array_equal(target, sample.truth[1::2, 1::2])
+    assert np.array_equal(target, sample.mask[1::2, 1::2])
 
 
 def test_small_scales_pad_and_large_ones_crop() -> None:
-    sample = Sample(image=np.full((50, 70, 3), 255, np.uint8), truth=np.zeros((50, 70), np.uint8), name="x")
+    sample = Sample(image=np.full((50, 70, 3), 255, np.uint8), mask=np.zeros((50, 70), np.uint8))
     places = set()
     for seed in range(30):
         small = AugmentOptions(scale=(0.5, 0.5), photometric=0.0)
@@ -107,7 +131,7 @@ def test_a_crop_is_a_window_of_the_image(axis: int) -> None:
     """At the scale at which a pixel of the input is one of the source, a crop holds neighbouring pixels."""
     numbers = np.tile(np.arange(200, dtype=np.uint8), (200, 1))
     numbers = numbers.T if axis == 0 else numbers
-    sample = Sample(image=np.repeat(numbers[..., None], 3, axis=2), truth=numbers, name="x")
+    sample = Sample(image=np.repeat(numbers[..., None], 3, axis=2), mask=numbers)
     options = AugmentOptions(scale=(2.0, 2.0), photometric=0.0, flip=0.0)
     for seed in range(20):
         image, target = training_view(sample, (100, 100), options, np.random.default_rng(seed))
@@ -117,7 +141,7 @@ def test_a_crop_is_a_window_of_the_image(axis: int) -> None:
 
 def test_every_part_of_the_image_is_shown_and_half_of_the_views_are_flipped() -> None:
     columns = np.tile(np.arange(200, dtype=np.uint8), (100, 1))
-    sample = Sample(image=np.zeros((100, 200, 3), np.uint8), truth=columns, name="x")
+    sample = Sample(image=np.zeros((100, 200, 3), np.uint8), mask=columns)
     seen = np.zeros(200, int)
     flipped = 0
     for seed in range(400):
@@ -130,7 +154,7 @@ def test_every_part_of_the_image_is_shown_and_half_of_the_views_are_flipped() ->
 
 
 def test_scales_are_drawn_from_their_range() -> None:
-    sample = Sample(image=np.zeros((64, 64, 3), np.uint8), truth=np.zeros((64, 64), np.uint8), name="x")
+    sample = Sample(image=np.zeros((64, 64, 3), np.uint8), mask=np.zeros((64, 64), np.uint8))
     options = AugmentOptions(scale=(0.5, 1.0), photometric=0.0)
     shares = [
         np.sqrt((training_view(sample, (64, 64), options, np.random.default_rng(seed))[1] == 0).mean())
@@ -149,7 +173,7 @@ OFF = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 
 
 def views(image: np.ndarray, options: AugmentOptions, count: int = 40) -> np.ndarray:
-    sample = Sample(image=image, truth=np.zeros(image.shape[:2], np.uint8), name="x")
+    sample = Sample(image=image, mask=np.zeros(image.shape[:2], np.uint8))
     return np.stack(
         [training_view(sample, image.shape[:2], options, np.random.default_rng(seed))[0] for seed in range(count)]
     ).astype(float)
@@ -212,11 +236,121 @@ def test_photometric_changes_leave_geometry_and_padding_alone() -> None:
         ({"contrast": float("nan")}, "contrast is nan"),
         ({"saturation": -1.0}, "saturation is -1.0"),
         ({"hue": 0.6}, "hue is 0.6; it must be within 0..0.5"),
+        ({"rotation": 181.0}, "rotation is 181.0; it must be within 0..180"),
+        ({"half_body": 2.0}, "half_body is 2.0; it must be within 0..1"),
+        ({"area": (0.0, 1.0)}, "area is 0.0..1.0; it must be two numbers within 0.01..1"),
+        ({"area": (0.5, 1.1)}, "area is 0.5..1.1"),
+        ({"ratio": (2.0, 1.0)}, "ratio is 2.0..1.0"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         AugmentOptions(**options)
+
+
+def test_a_task_fills_in_its_own_values_and_refuses_what_it_does_not_use() -> None:
+    own = resolved(AugmentOptions(flip=0.25, hue=0.0), SEGMENTATION, "segmentation")
+    assert vars(own) == {
+        "scale": (0.5, 2.0), "flip": 0.25, "rotation": None, "half_body": None, "area": None, "ratio": None,
+        "photometric": 0.5, "brightness": 0.25, "contrast": 0.4, "saturation": 0.4, "hue": 0.0,
+    }  # fmt: skip
+    assert resolved(own, SEGMENTATION, "segmentation") == own
+    for name, value in (("rotation", 10.0), ("half_body", 0.3), ("area", (0.5, 1.0)), ("ratio", (1.0, 1.0))):
+        with pytest.raises(
+            InputError, match=rf"augment\.{name} is given, but segmentation has no .*has scale, flip, phot"
+        ):
+            resolved(AugmentOptions(**{name: value}), SEGMENTATION, "segmentation")
+    with pytest.raises(InputError, match=r"augment\.scale is given, but classification has no"):
+        resolved(AugmentOptions(scale=(0.5, 1.0)), CLASSIFICATION, "classification")
+
+
+@pytest.mark.parametrize("defaults", [SEGMENTATION, CLASSIFICATION, {"rotation": 45.0, "half_body": 0.3}])
+def test_no_augmentation_is_a_wish_that_every_task_can_meet(defaults: dict[str, Any]) -> None:
+    own = resolved(AugmentOptions.none(), defaults, "a task")
+    for name in defaults:
+        kept = {"scale": (1, 1), "area": (1, 1), "flip": 0, "photometric": 0, "rotation": 0, "half_body": 0}
+        assert getattr(own, name) == kept.get(name, defaults[name])
+    assert {name for name, value in vars(own).items() if value is not None} == set(defaults)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ((683, 512), (683, 512)),  # neither bound is reached twice: the shorter side is 512 already
+        ((512, 683), (512, 683)),
+        ((256, 341), (512, 682)),
+        ((1024, 1366), (512, 683)),
+        ((300, 3000), (205, 2048)),  # the longer side binds: 204.8 rounds up
+        ((3000, 300), (2048, 205)),
+        ((100, 399), (512, 2043)),  # 2042.88
+        ((1000, 4001), (512, 2048)),  # 512 and 2048.5: the longer side binds
+        ((1, 5000), (1, 2048)),  # never nothing
+    ],
+)
+@pytest.mark.parametrize("order", [(512, 2048), (2048, 512)])
+def test_keep_ratio_sizes(order: tuple[int, int], image: tuple[int, int], expected: tuple[int, int]) -> None:
+    size = EvaluationSize(height=order[0], width=order[1], keep_ratio=True)
+    assert size.of(*image) == expected
+    if max(image) < 1500:
+        view = evaluation_view(np.zeros((*image, 3), np.uint8), (64, 64), size)
+        assert view.shape == (*expected, 3)
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 2048), st.integers(1, 2048))
+def test_keep_ratio_stays_within_its_bounds_and_touches_one(height: int, width: int, first: int, second: int) -> None:
+    tall, wide = EvaluationSize(height=first, width=second, keep_ratio=True).of(height, width)
+    sides, bounds = sorted((tall, wide)), sorted((first, second))
+    assert 1 <= sides[0] <= bounds[0]
+    assert 1 <= sides[1] <= bounds[1]
+    assert sides[0] == bounds[0] or sides[1] == bounds[1]
+    # Within the rounding of both sides the shape is kept.
+    assert abs(tall * width - wide * height) <= max(height, width) * 1.01 or min(tall, wide) == 1
+
+
+def test_an_evaluation_size_without_keep_ratio_is_taken_as_it_is() -> None:
+    image = blocks(101, 77, 0).image
+    view = evaluation_view(image, (32, 32), EvaluationSize(height=64, width=96))
+    assert np.array_equal(view, evaluation_view(image, (64, 96)))
+    with pytest.raises(InputError, match="evaluation_size is 0x96; both sides need at least 1 pixel"):
+        EvaluationSize(height=0, width=96)
+
+
+def test_an_evaluation_size_of_the_inputs_changes_nothing() -> None:
+    sample = blocks(90, 121, 1)
+    for seed in range(10):
+        plain = training_view(sample, (48, 64), AugmentOptions(), np.random.default_rng(seed))
+        named = training_view(
+            sample, (48, 64), AugmentOptions(), np.random.default_rng(seed), EvaluationSize(height=48, width=64)
+        )
+        assert all(map(np.array_equal, plain, named))
+
+
+@pytest.mark.parametrize("keep_ratio", [False, True])
+def test_with_an_evaluation_size_scale_one_is_a_crop_of_what_evaluation_sees(keep_ratio: bool) -> None:
+    """Of an image that has the evaluation's size already: every crop is a window of it, and all places are shown."""
+    sample = blocks(97, 161, 4, block=5)
+    size = EvaluationSize(height=161, width=97, keep_ratio=True) if keep_ratio else EvaluationSize(height=97, width=161)
+    places = set()
+    for seed in range(60):
+        image, target = training_view(sample, (64, 96), AugmentOptions.none(), np.random.default_rng(seed), size)
+        windows = np.lib.stride_tricks.sliding_window_view(sample.mask, (64, 96))
+        found = np.argwhere((windows == target).all(axis=(2, 3)))
+        assert len(found) == 1
+        top, left = found[0]
+        assert np.array_equal(image, sample.image[top : top + 64, left : left + 96])
+        places.add((top, left))
+    assert len(places) > 40
+    assert max(top for top, _ in places) > 28
+    assert max(left for _, left in places) > 55
+
+
+def test_scales_are_of_the_evaluation_size_and_pad_where_the_crop_is_larger() -> None:
+    sample = Sample(image=np.full((50, 100, 3), 255, np.uint8), mask=np.zeros((50, 100), np.uint8))
+    size = EvaluationSize(height=400, width=64, keep_ratio=True)  # 64 x 128
+    half = AugmentOptions(scale=(0.5, 0.5), photometric=0.0)
+    image, target = training_view(sample, (60, 60), half, np.random.default_rng(0), size)
+    assert (target == 0).sum() == 32 * 60
+    assert np.array_equal(np.unique(image[target == IGNORED], axis=0), [PADDING])
 
 
 def test_evaluation_view_averages_what_it_shrinks() -> None:

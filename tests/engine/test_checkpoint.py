@@ -23,7 +23,7 @@ from hrnas.engine.checkpoint import (
     restore,
     save_checkpoint,
 )
-from hrnas.engine.optimization import OptimizerOptions, make_optimizer
+from hrnas.engine.optimization import KINDS, OptimizerOptions, make_optimizer
 from hrnas.engine.training import TrainState, train_step
 from hrnas.errors import CheckpointError, InputError
 from hrnas.models.network import Network
@@ -44,12 +44,12 @@ class Distance:
         return torch.tensor(targets.numel())
 
 
-def state_of(model: Network, *, is_adam: bool = True) -> TrainState:
+def state_of(model: Network, *, kind: str = "adamw") -> TrainState:
     model.to(memory_format=torch.channels_last)
     optimizer = (
-        make_optimizer(model, OptimizerOptions())
-        if is_adam
-        else torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        if kind == "sgd"
+        else make_optimizer(model, OptimizerOptions(kind=kind))
     )
     return TrainState(model=model, optimizer=optimizer, averages=Averages(model, 8))
 
@@ -88,10 +88,10 @@ def assert_same_state(found: TrainState, expected: TrainState) -> None:
     assert (found.step, found.averages.num_updates) == (expected.step, expected.averages.num_updates)
 
 
-@pytest.mark.parametrize("is_adam", [True, False], ids=["adamw", "sgd"])
+@pytest.mark.parametrize("kind", [*KINDS, "sgd"])
 @pytest.mark.parametrize("is_cut", [False, True], ids=["whole", "cut"])
-def test_a_restored_run_goes_on_bit_for_bit(tmp_path: Path, is_cut: bool, is_adam: bool) -> None:
-    state = state_of(tiny_network(0, space=DROPOUT), is_adam=is_adam)
+def test_a_restored_run_goes_on_bit_for_bit(tmp_path: Path, is_cut: bool, kind: str) -> None:
+    state = state_of(tiny_network(0, space=DROPOUT), kind=kind)
     train(state, 3)
     if is_cut:
         cut_half(state)
@@ -103,7 +103,7 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path: Path, is_cut: bool, is_ada
 
     checkpoint = read_checkpoint(path)
     assert checkpoint.architecture == state.model.architecture
-    restored = state_of(Network(checkpoint.architecture), is_adam=is_adam)
+    restored = state_of(Network(checkpoint.architecture), kind=kind)
     extra_back = restore(checkpoint, restored)
     assert torch.equal(extra_back.pop("moving_average"), extra.pop("moving_average"))
     assert extra_back == extra

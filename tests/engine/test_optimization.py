@@ -2,14 +2,18 @@
 
 import copy
 import math
+import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import ChainedScheduler, ExponentialLR, LinearLR, LRScheduler, MultiStepLR, StepLR
 
 from hrnas.arch.presets import search_space
 from hrnas.engine.averages import Averages
-from hrnas.engine.optimization import OptimizerOptions, learning_rate, make_optimizer, set_learning_rate
+from hrnas.engine.optimization import KINDS, OptimizerOptions, learning_rate, make_optimizer, set_learning_rate
 from hrnas.errors import InputError
 from hrnas.models.network import build_model
 from hrnas.searching.cut import apply_plan
@@ -72,11 +76,117 @@ def test_short_runs_and_no_warmup(steps: int) -> None:
         ({"weight_decay": -1e-5}, "optimizer.weight_decay"),
         ({"warmup": 1.0}, "optimizer.warmup"),
         ({"warmup": -0.1}, "optimizer.warmup"),
+        ({"kind": "rmsprob"}, "optimizer.kind is unknown: 'rmsprob'. Did you mean 'rmsprop'?"),
+        ({"schedule": "step"}, "optimizer.schedule is unknown: 'step'. Did you mean 'steps'?"),
+        ({"kind": "rmsprop", "momentum": 1.0}, "optimizer.momentum"),
+        ({"kind": "rmsprop", "alpha": -0.1}, "optimizer.alpha"),
+        ({"kind": "rmsprop", "eps": 0.0}, "optimizer.eps"),
+        ({"schedule": "steps", "decay": 1.5}, "optimizer.decay"),
+        ({"schedule": "exponential", "decay_every": 0.0}, "optimizer.decay_every"),
+        ({"schedule": "steps", "milestones": (0.9, 0.8)}, "optimizer.milestones"),
+        ({"schedule": "steps", "milestones": (0.5, 1.0)}, "optimizer.milestones"),
+        ({"schedule": "steps", "milestones": ()}, "optimizer.milestones"),
+        ({"momentum": 0.9}, "optimizer.momentum is given, but adamw has none. Leave it out (null where a recipe sets"
+         " it), or set optimizer.kind to rmsprop."),
+        ({"kind": "adam", "alpha": 0.9}, "optimizer.alpha is given, but adam has none"),
+        ({"decay": 0.5}, "but one-cycle has none. Leave it out (null where a recipe sets it), or set optimizer.schedule"
+         " to steps or exponential."),
+        ({"schedule": "exponential", "milestones": (0.5,)}, "or set optimizer.schedule to steps."),
+        ({"schedule": "steps", "decay_every": 0.5}, "optimizer.decay_every is given, but steps has none"),
+        ({"schedule": "steps", "end_division": 10.0}, "optimizer.end_division is given, but steps has none"),
     ],
-)
-def test_bad_options_are_refused(bad: dict[str, float], named: str) -> None:
-    with pytest.raises(InputError, match=named):
+)  # fmt: skip
+def test_bad_options_are_refused(bad: dict[str, Any], named: str) -> None:
+    with pytest.raises(InputError, match=re.escape(named)):
         OptimizerOptions(**bad)
+
+
+def torchs(schedulers: Callable[[torch.optim.Optimizer], list[LRScheduler]], steps: int) -> list[float]:
+    """Return the rates of torch's own schedulers one upon another, from 0.02 on."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.02)
+    chain = ChainedScheduler(schedulers(optimizer), optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        chain.step()
+    return rates
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.3])
+def test_steps_are_torchs(warmup: float) -> None:
+    options = OptimizerOptions(
+        schedule="steps", learning_rate=0.04, warmup=warmup, milestones=(170 / 210, 200 / 210), decay=0.2
+    )
+    listed = torchs(
+        lambda optimizer: [
+            *([LinearLR(optimizer, 1 / 25, total_iters=round(warmup * 420))] if warmup else []),
+            MultiStepLR(optimizer, [340, 400], 0.2),
+        ],
+        420,
+    )
+    assert [rate(step, 420, 16, options) for step in range(420)] == pytest.approx(listed, rel=1e-9)
+    assert rate(339, 420, 16, options) == pytest.approx(0.02)
+    assert rate(400, 420, 16, options) == pytest.approx(0.02 * 0.04)
+
+
+@pytest.mark.parametrize(
+    ("steps", "period", "warmup"),
+    [(700, 7, 0.0), (350, 7, 5 / 350), (100, 7, 0.0), (100, 7, 0.2), (3500, 24, 0.0), (3500, 24, 5 / 350)],
+)
+def test_exponential_is_torchs(steps: int, period: int, warmup: float) -> None:
+    """ExponentialLR taken once a period is StepLR; a last period may be cut short."""
+    options = OptimizerOptions(
+        schedule="exponential", learning_rate=0.04, warmup=warmup, decay_every=period / steps, decay=0.97,
+        start_division=10,
+    )  # fmt: skip
+    rising = round(warmup * steps)
+    listed = torchs(
+        lambda optimizer: [
+            *([LinearLR(optimizer, 1 / 10, total_iters=rising)] if warmup else []),
+            StepLR(optimizer, period, 0.97),
+        ],
+        steps,
+    )
+    assert [rate(step, steps, 16, options) for step in range(steps)] == pytest.approx(listed, rel=1e-9)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.02)
+    once_a_period = ExponentialLR(optimizer, 0.97)
+    for start in range(0, steps, period):
+        if start >= rising:
+            assert rate(start, steps, 16, options) == pytest.approx(once_a_period.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        once_a_period.step()
+
+
+def test_every_schedule_has_its_own_defaults() -> None:
+    """The paper's ImageNet run: times 0.97 per 2.4 of 350 epochs."""
+    exponential = OptimizerOptions(schedule="exponential", warmup=5 / 350)
+    assert rate(35_000 - 1, 35_000, options=exponential) == pytest.approx(0.04 * 0.97**145)  # 350 / 2.4 = 145.8
+    steps = OptimizerOptions(schedule="steps", warmup=0.0)
+    assert [round(rate(step, 100, options=steps), 8) for step in (0, 59, 60, 84, 85, 99)] == [
+        0.04, 0.04, 0.004, 0.004, 0.0004, 0.0004,
+    ]  # fmt: skip
+    for options in (exponential, steps):
+        assert all(0 < rate(0, length, options=options) <= 0.04 for length in (1, 2, 3))
+
+
+def test_each_kind_has_its_parameters() -> None:
+    model = tiny_network(0)
+    adam = make_optimizer(model, OptimizerOptions(kind="adam"))
+    assert isinstance(adam, torch.optim.Adam)
+    assert not isinstance(adam, torch.optim.AdamW)
+    assert adam.defaults["eps"] == 1e-8
+    assert make_optimizer(model, OptimizerOptions(eps=1e-6)).defaults["eps"] == 1e-6
+    rmsprop = make_optimizer(model, OptimizerOptions(kind="rmsprop", weight_decay=0.25))
+    assert isinstance(rmsprop, torch.optim.RMSprop)
+    given = {name: rmsprop.defaults[name] for name in ("alpha", "momentum", "eps", "centered")}
+    assert given == {"alpha": 0.9, "momentum": 0.9, "eps": 1e-3, "centered": False}
+    assert {group["weight_decay"] for group in rmsprop.param_groups} == {0.0, 0.25}
+    own = OptimizerOptions(kind="rmsprop", alpha=0.99, momentum=0.5, eps=1e-8)
+    defaults = make_optimizer(model, own).defaults
+    assert (defaults["alpha"], defaults["momentum"], defaults["eps"]) == (0.99, 0.5, 1e-8)
+    assert [OptimizerOptions(kind=kind).reach for kind in KINDS] == pytest.approx([1, 1, 10])
+    assert own.reach == 2
 
 
 def test_groups_decay_only_weights_of_convolutions_and_linears() -> None:

@@ -191,7 +191,18 @@ def sgd(model: nn.Module) -> Optimizer:
     return SGD(groups, lr=1e-2, momentum=0.9)
 
 
-OPTIMIZERS = pytest.mark.parametrize("make", [adamw, sgd], ids=["adamw", "sgd"])
+def rmsprop(model: nn.Module) -> Optimizer:
+    scaled = factors(model, unit_groups(model.architecture, SIZE))
+    options = OptimizerOptions(kind="rmsprop", weight_decay=1e-2, learning_rate=1e-3)
+    return make_optimizer(model, options, scaled=scaled, scale=2.0)
+
+
+OPTIMIZERS = pytest.mark.parametrize("make", [adamw, sgd, rmsprop])
+ENTRIES = {
+    adamw: {"step", "exp_avg", "exp_avg_sq"},
+    sgd: {"momentum_buffer"},
+    rmsprop: {"step", "square_avg", "momentum_buffer"},
+}
 
 
 def train(model: Backbone, optimizer: Optimizer, steps: range, kept: Tensor | None = None) -> None:
@@ -270,7 +281,7 @@ def test_optimizer_follows_the_cut(make: Callable[[nn.Module], Optimizer], way: 
     model, optimizer, _ = trained(make)
     kept = choose(model.architecture, Random(7), way)
     entries = {entry for state in optimizer.state.values() for entry in state}
-    assert entries == ({"step", "exp_avg", "exp_avg_sq"} if make is adamw else {"momentum_buffer"})
+    assert entries == ENTRIES[make]
     before = {entry: states(model, optimizer, entry) for entry in entries}
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     options = {
@@ -296,7 +307,7 @@ def test_optimizer_follows_the_cut(make: Callable[[nn.Module], Optimizer], way: 
         for name in found:
             assert torch.equal(found[name], expected[name]), (entry, name)
             assert found[name].stride() == parameters[name].stride() or found[name].numel() == 0, (entry, name)
-    if make is adamw:
+    if "step" in entries:
         assert all(float(step) == 3 for step in states(model, optimizer, "step").values())
 
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -329,7 +340,7 @@ def test_training_after_a_cut_equals_training_masked(make: Callable[[nn.Module],
     expected = dict(masked.named_parameters())
     for name, parameter in cut.named_parameters():
         torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-6, msg=name)
-    for entry in ("exp_avg", "exp_avg_sq") if make is adamw else ("momentum_buffer",):
+    for entry in ENTRIES[make] - {"step"}:
         wanted = states(masked, masked_optimizer, entry)
         for name, value in states(cut, optimizer, entry).items():
             scale = float(wanted[name].abs().max())

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW
+from torch.optim import SGD, Adam, AdamW, RMSprop
 
-from hrnas.searching.penalty import gradient_sizes, penalty_value, pull_to_zero, relative_costs
+from hrnas.engine.optimization import KINDS, OptimizerOptions, make_optimizer
+from hrnas.searching.penalty import gradient_sizes, penalty_value, pull_metric, pull_to_zero, relative_costs
 
 
 def scales_of(values: list[list[float]]) -> list[nn.Parameter]:
@@ -119,3 +120,58 @@ def test_gradient_sizes_under_plain_sgd_are_one() -> None:
     optimizer.step()
     assert gradient_sizes(scales, optimizer).tolist() == [1, 1, 1]
     assert gradient_sizes([], optimizer).shape == (0,)
+
+
+def test_the_metric_of_the_pull_is_what_the_optimizer_does_to_a_steady_gradient() -> None:
+    """After many steps of one gradient a step moves a factor by rate * gradient / size * reach."""
+    gradient, rate = torch.tensor([3.0, -0.5, 1e-3, 2e-5]), 1e-3
+    for make in (
+        lambda scales: AdamW(scales, lr=rate, weight_decay=0.0),
+        lambda scales: Adam(scales, lr=rate),
+        lambda scales: RMSprop(scales, lr=rate, alpha=0.8, momentum=0.75, eps=1e-3),
+        lambda scales: RMSprop(scales, lr=rate, eps=1e-8),
+        lambda scales: SGD(scales, lr=rate, momentum=0.9),
+        lambda scales: SGD(scales, lr=rate),
+    ):
+        scales = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(1))]
+        optimizer = make(scales)
+        for _ in range(300):
+            before = flat(scales)
+            scales[0].grad, scales[1].grad = gradient[:3].clone(), gradient[3:].clone()
+            optimizer.step()
+        sizes, reach = pull_metric(scales, optimizer)
+        # What a float32 near one can tell: steps of 1e-7.
+        torch.testing.assert_close(before - flat(scales), rate * reach * gradient / sizes, rtol=1e-2, atol=2e-7)
+        values = gradient_sizes(scales, optimizer)
+        assert torch.equal(sizes, values + 1e-3 if optimizer.defaults.get("alpha") == 0.8 else sizes)
+    assert pull_metric([], optimizer)[1] == 1
+
+
+@pytest.mark.parametrize("loss_scale", [1.0, 1e-3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_useless_factors_settle_at_zero_and_useful_ones_at_the_objectives_minimum(kind: str, loss_scale: float) -> None:
+    """Least squares on independent inputs: the minimum of (f - t)^2 + weight * |f| is max(t - weight / 2, 0).
+
+    A loss a thousand times as small has gradients below RMSprop's eps; its minimum is the same.
+    """
+    options = OptimizerOptions(kind=kind, learning_rate=0.001 if kind == "rmsprop" else 0.01)
+    model = nn.Module()
+    model.factors = nn.Parameter(torch.full((8,), 0.5))
+    truth = torch.tensor([1.0, 1.0, 0.6, 0.8, 0.0, 0.0, 0.0, 0.0])
+    optimizer = make_optimizer(model, options)
+    generator, weight = torch.Generator().manual_seed(0), 0.5
+    path = []
+    for _ in range(800):
+        inputs = torch.randn(16, 8, generator=generator)
+        outputs = inputs @ truth + torch.randn(16, generator=generator)
+        optimizer.zero_grad()
+        (loss_scale * (inputs @ model.factors - outputs).square().mean()).backward()
+        optimizer.step()
+        sizes, reach = pull_metric([model.factors], optimizer)
+        pull = (weight * loss_scale / sizes).clamp_max(1.0)
+        pull_to_zero([model.factors], options.learning_rate * reach * pull)
+        path.append(model.factors.detach().clone())
+    settled = torch.stack(path[400:])
+    assert float((settled[:, 4:] == 0).float().mean()) > 0.98
+    assert float(settled[:, 4:].abs().max()) < 0.01
+    torch.testing.assert_close(settled[:, :4].mean(0), truth[:4] - weight / 2, rtol=0, atol=0.03)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.budget import Target
@@ -39,6 +39,10 @@ def sgd(model: nn.Module) -> Optimizer:
 
 def plain_sgd(model: nn.Module) -> Optimizer:
     return SGD(model.parameters(), lr=0.05)
+
+
+def rmsprop(model: nn.Module) -> Optimizer:
+    return RMSprop(model.parameters(), lr=0.003, alpha=0.9, momentum=0.9, eps=1e-3)
 
 
 class Search:
@@ -95,6 +99,7 @@ def budget_at(where: float) -> int:
         (7, 1.0, adamw),
         (8, 0.3, sgd),
         (9, 0.4, plain_sgd),
+        (10, 0.3, rmsprop),
     ],
 )
 def test_a_search_meets_its_budget(seed: int, where: float, make: Callable[[nn.Module], Optimizer]) -> None:

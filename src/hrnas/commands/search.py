@@ -117,7 +117,8 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
     schedule = {"steps": options.steps, "batch_size": options.batch_size}
     curve = cost_curve(options.shrink, supernet=widest.counts, targets=targets, steps=options.steps)
     shrinking_rates = [
-        learning_rate(options.optimizer, step=step, **schedule) for step in range(curve.start_step, curve.end_step)
+        learning_rate(options.optimizer, step=step, **schedule) * options.optimizer.reach
+        for step in range(curve.start_step, curve.end_step)
     ]
     optimizer = make_optimizer(
         model,

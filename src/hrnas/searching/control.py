@@ -118,7 +118,7 @@ def _descent(target: Target, supernet: Mapping[str, int]) -> float:
 
 
 def penalty_weight(
-    importance: Tensor,
+    distance: Tensor,
     costs: Tensor,
     counts: Mapping[str, Tensor],
     *,
@@ -126,16 +126,17 @@ def penalty_weight(
     learning_rate: float,
     horizon_steps: float,
 ) -> float:
-    """Return the weight under which the least important units per cost, enough for every excess, reach zero in time.
+    """Return the weight under which the units nearest to zero per cost, enough for every excess, reach it in time.
 
-    A factor moves by learning rate * weight * cost / gradient size in a step, so it is gone after
-    importance / (cost * learning rate * weight) steps, where importance is factor * gradient size.
-    importance, costs: float (U,); counts: "macs" or "params", int64 (U,); all of the units that are not dead.
+    A factor moves by learning rate * weight * cost / size in a step, where size is what its gradient is divided by
+    (`penalty.pull_metric`), so it is gone after distance / (cost * learning rate * weight) steps.
+    distance: factor * size, float (U,); costs: float (U,); counts: "macs" or "params", int64 (U,); all of the units
+    that are not dead.
     excess: by the same names, what is above the curve at the end of the horizon; nothing to remove gives 0.
     """
     needed = {name: amount for name, amount in excess.items() if amount > 0}
-    if not needed or len(importance) == 0:
+    if not needed or len(distance) == 0:
         return 0.0
-    reach, order = (importance / costs).sort()
+    reach, order = (distance / costs).sort()
     index = max(int(torch.searchsorted(counts[name][order].cumsum(0), amount)) for name, amount in needed.items())
     return float(reach[min(index, len(reach) - 1)]) / (learning_rate * horizon_steps)

@@ -28,22 +28,20 @@ def penalty_value(factor: Tensor, costs: Tensor, weight: float) -> float:
 def gradient_sizes(scales: list[nn.Parameter], optimizer: Optimizer) -> Tensor:
     """Return the root mean square gradient of every factor as the optimizer knows it, float (U,).
 
-    From Adam's second moment, its bias corrected; 1 for every factor under an optimizer without one (SGD).
+    From the second moment of Adam, its bias corrected, or of RMSprop, which corrects none; 1 for every factor under an
+    optimizer without one (SGD), and before the first step.
     """
-    betas = {id(p): group["betas"][1] for group in optimizer.param_groups if "betas" in group for p in group["params"]}
+    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     moments, corrections = [], []
     of_beta: dict[float, Tensor] = {}
     for scale in scales:
         state = optimizer.state.get(scale, {})
-        if "exp_avg_sq" not in state:
-            moments.append(torch.ones_like(scale))
-            corrections.append(scale.new_ones((), dtype=torch.float64))
-            continue
-        beta = betas[id(scale)]
+        is_adam = "exp_avg_sq" in state
+        beta = groups[id(scale)]["betas"][1] if is_adam else 0.0
         if beta not in of_beta:
             # All factors have made the same steps; read on the device, or a GPU would be waited for.
-            of_beta[beta] = 1 - beta ** state["step"].to(scale.device, torch.float64)
-        moments.append(state["exp_avg_sq"])
+            of_beta[beta] = 1 - beta ** state.get("step", scale.new_ones(())).to(scale.device, torch.float64)
+        moments.append(state["exp_avg_sq"] if is_adam else state.get("square_avg", torch.ones_like(scale)))
         corrections.append(of_beta[beta])
     if not moments:
         return torch.zeros(0)
@@ -54,6 +52,28 @@ def gradient_sizes(scales: list[nn.Parameter], optimizer: Optimizer) -> Tensor:
     moment = torch.cat(moments).detach()
     # A factor that never had a gradient must not get an infinite pull.
     return (moment / correction).to(moment).sqrt().clamp_min(1e-12)
+
+
+def pull_metric(scales: list[nn.Parameter], optimizer: Optimizer) -> tuple[Tensor, float]:
+    """Return what the optimizer divides each factor's gradient by, float (U,), and what it multiplies all of them by.
+
+    The second comes beside the learning rate. The proximal step takes both over: where the gradients of task and
+    penalty balance, both have to move a factor equally far, or another objective is minimised.
+    Adam: root mean square gradient (its eps of 1e-8 left out); 1.
+    RMSprop: root mean square gradient + eps, for its eps (method: 1e-3) is larger than many factors' gradients;
+    1 / (1 - momentum), for its buffer is the sum of momentum^k times the k-th last step, where Adam's is an average. So
+    it is Adam at a rate 1 / (1 - momentum) as high, in drift and in noise. Pulled at the bare rate, a factor would meet
+    a tenth of the penalty (momentum 0.9), and a useless one would swing around zero: noise moves it by more than a pull
+    can take back.
+    SGD: 1; 1 / (1 - momentum) alike.
+    """
+    sizes = gradient_sizes(scales, optimizer)
+    if not scales:
+        return sizes, 1.0
+    group = next(own for own in optimizer.param_groups if any(p is scales[0] for p in own["params"]))
+    if "alpha" in group:  # RMSprop
+        sizes = sizes + group["eps"]
+    return sizes, 1 / (1 - group.get("momentum", 0.0))
 
 
 @torch.no_grad()

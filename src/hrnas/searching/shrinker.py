@@ -26,7 +26,7 @@ from hrnas.models.network import Backbone
 from hrnas.searching.control import ShrinkOptions, cost_curve, penalty_weight
 from hrnas.searching.cut import apply_plan
 from hrnas.searching.ledger import Ledger
-from hrnas.searching.penalty import gradient_sizes, penalty_value, pull_to_zero, relative_costs
+from hrnas.searching.penalty import gradient_sizes, penalty_value, pull_metric, pull_to_zero, relative_costs
 from hrnas.searching.plan import Plan, choose_dead, make_plan, plan_budget, plan_dead, smallest_network
 from hrnas.searching.retiring import Retirement
 from hrnas.searching.units import factors, importance_factors, num_units, unit_costs, unit_groups
@@ -136,9 +136,9 @@ class Shrinker:
         closing_step = exact_step - self._closing_steps(index)  # from here on what leaves is settled
         learning_rate = self._learning_rate()
         if self.weight:
-            sizes = gradient_sizes(self._scales, self.optimizer)
+            sizes, reach = pull_metric(self._scales, self.optimizer)
             pull = (self.weight * self._costs / sizes).clamp_max(self.options.pull)
-            pull_to_zero(self._scales, learning_rate * pull)
+            pull_to_zero(self._scales, learning_rate * reach * pull)
         if self.steps_done == closing_step + 1:
             self._settle(index)
         is_exact = self.steps_done == exact_step
@@ -222,8 +222,10 @@ class Shrinker:
 
     def _control(self, learning_rate: float, closing_step: int) -> None:
         """Set the penalty weight for the steps until the next control."""
-        importance = self._importance()
-        alive = (importance_factors(self._scales) > self.options.threshold).cpu() & ~self._retirement.leaving
+        factor = importance_factors(self._scales)
+        sizes, reach = pull_metric(self._scales, self.optimizer)
+        distance = (factor * sizes).cpu()  # to zero, in the metric of the pull
+        alive = (factor > self.options.threshold).cpu() & ~self._retirement.leaving
         ledger = Ledger(self.architecture, self.input_size)
         ends = torch.tensor([group.count for group in self._groups], dtype=torch.int64).cumsum(0)
         gone = (~alive).cumsum(0)[ends - 1].tolist()  # up to the end of each group
@@ -241,11 +243,11 @@ class Shrinker:
             self._mix = {name: share / total for name, share in pressing.items()}
             self._mix_costs()
         weight = self.gain * penalty_weight(
-            importance[alive],
+            distance[alive],
             self._costs.cpu()[alive],
             {name: self._counts[name][alive] for name in excess},
             excess=excess,
-            learning_rate=max(learning_rate, 1e-12),
+            learning_rate=max(learning_rate * reach, 1e-12),
             horizon_steps=horizon,
         )
         agreed = self._agree(torch.tensor([weight, self.gain, *self._mix.values()], dtype=torch.float64)).tolist()
