@@ -8,13 +8,14 @@ from PIL import Image
 
 from hrnas.data import class_views
 from hrnas.data.class_views import CLASSIFICATION, evaluation_crop, training_crop
-from hrnas.data.transforms import AugmentOptions, resolved
+from hrnas.data.transforms import AugmentOptions
+from hrnas.tasks.task import settled
 
 PLAIN: dict[str, Any] = {"photometric": 0.0, "flip": 0.0}
 
 
 def options(**given: Any) -> AugmentOptions:
-    return resolved(AugmentOptions(**(PLAIN | given)), CLASSIFICATION, "classification")
+    return settled(AugmentOptions(**(PLAIN | given)), CLASSIFICATION, "classification", "augment")
 
 
 def places(height: int, width: int) -> np.ndarray:
@@ -65,7 +66,7 @@ def test_evaluation_shows_the_middle_of_any_input_size(image: tuple[int, int], i
 @pytest.mark.parametrize("input_size", [(64, 64), (48, 32)])
 def test_training_without_augmentation_is_evaluation(image: tuple[int, int], input_size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*image, 3), dtype=np.uint8)
-    off = resolved(AugmentOptions.none(), CLASSIFICATION, "classification")
+    off = settled(AugmentOptions.none(), CLASSIFICATION, "classification", "augment")
     for seed in range(3):
         view = training_crop(pixels, input_size, off, np.random.default_rng(seed))
         assert np.array_equal(view, evaluation_crop(pixels, input_size))

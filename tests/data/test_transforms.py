@@ -18,10 +18,10 @@ from hrnas.data.transforms import (
     EvaluationSize,
     evaluation_view,
     normalize,
-    resolved,
 )
 from hrnas.errors import InputError
 from hrnas.structures import IGNORED
+from hrnas.tasks.task import settled
 
 GEOMETRY = AugmentOptions(photometric=0.0)
 COLORS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)], np.uint8)
@@ -37,7 +37,7 @@ def training_view(
     sample: Sample, input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator,
     evaluation_size: EvaluationSize | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    own = resolved(options, SEGMENTATION, "segmentation")
+    own = settled(options, SEGMENTATION, "segmentation", "augment")
     return transforms.training_view(sample.image, sample.mask, input_size, own, rng, evaluation_size)
 
 
@@ -249,24 +249,24 @@ def test_impossible_options_are_refused(options: dict[str, Any], message: str) -
 
 
 def test_a_task_fills_in_its_own_values_and_refuses_what_it_does_not_use() -> None:
-    own = resolved(AugmentOptions(flip=0.25, hue=0.0), SEGMENTATION, "segmentation")
+    own = settled(AugmentOptions(flip=0.25, hue=0.0), SEGMENTATION, "segmentation", "augment")
     assert vars(own) == {
         "scale": (0.5, 2.0), "flip": 0.25, "rotation": None, "half_body": None, "area": None, "ratio": None,
         "photometric": 0.5, "brightness": 0.25, "contrast": 0.4, "saturation": 0.4, "hue": 0.0,
     }  # fmt: skip
-    assert resolved(own, SEGMENTATION, "segmentation") == own
+    assert settled(own, SEGMENTATION, "segmentation", "augment") == own
     for name, value in (("rotation", 10.0), ("half_body", 0.3), ("area", (0.5, 1.0)), ("ratio", (1.0, 1.0))):
         with pytest.raises(
-            InputError, match=rf"augment\.{name} is given, but segmentation has no .*has scale, flip, phot"
+            InputError, match=rf"augment\.{name} is .*, which means nothing to task segmentation.*it has scale, flip, phot"
         ):
-            resolved(AugmentOptions(**{name: value}), SEGMENTATION, "segmentation")
-    with pytest.raises(InputError, match=r"augment\.scale is given, but classification has no"):
-        resolved(AugmentOptions(scale=(0.5, 1.0)), CLASSIFICATION, "classification")
+            settled(AugmentOptions(**{name: value}), SEGMENTATION, "segmentation", "augment")
+    with pytest.raises(InputError, match=r"augment\.scale is .*, which means nothing to task classification"):
+        settled(AugmentOptions(scale=(0.5, 1.0)), CLASSIFICATION, "classification", "augment")
 
 
 @pytest.mark.parametrize("defaults", [SEGMENTATION, CLASSIFICATION, {"rotation": 45.0, "half_body": 0.3}])
 def test_no_augmentation_is_a_wish_that_every_task_can_meet(defaults: dict[str, Any]) -> None:
-    own = resolved(AugmentOptions.none(), defaults, "a task")
+    own = settled(AugmentOptions.none(), defaults, "a task", "augment")
     for name in defaults:
         kept = {"scale": (1, 1), "area": (1, 1), "flip": 0, "photometric": 0, "rotation": 0, "half_body": 0}
         assert getattr(own, name) == kept.get(name, defaults[name])
@@ -311,7 +311,7 @@ def test_an_evaluation_size_without_keep_ratio_is_taken_as_it_is() -> None:
     image = blocks(101, 77, 0).image
     view = evaluation_view(image, (32, 32), EvaluationSize(height=64, width=96))
     assert np.array_equal(view, evaluation_view(image, (64, 96)))
-    with pytest.raises(InputError, match="evaluation_size is 0x96; both sides need at least 1 pixel"):
+    with pytest.raises(InputError, match="evaluation.size is 0x96; both sides need at least 1 pixel"):
         EvaluationSize(height=0, width=96)
 
 

@@ -29,7 +29,7 @@ def training_crop(
 ) -> NDArray[np.uint8]:
     """Return a random crop of an image (h, w, 3) resized to the input, uint8 (H, W, 3), bicubic and anti-aliased.
 
-    options: `transforms.resolved`. The crop's share of the area is drawn uniformly, its width / height relative to the
+    options: settled. The crop's share of the area is drawn uniformly, its width / height relative to the
     input's with a uniform logarithm, its place uniformly; where ten draws do not fit into the image, it is the largest
     centred crop of the nearest shape. An area of (1, 1) gives `evaluation_crop`.
     """

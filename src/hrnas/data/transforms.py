@@ -33,7 +33,7 @@ _FROM_YIQ: Final = np.linalg.inv(_TO_YIQ)
 class AugmentOptions:
     """How training samples are varied; None is the task's own value. All of it off: `AugmentOptions.none()`.
 
-    A task uses some of these and refuses the others (`resolved`).
+    A task uses some of these and refuses the others (`tasks.task.settled`).
 
     scale: range of the random scale, drawn uniformly; 1 is evaluation's, 2 shows a quarter of the area, 0.5 pads it.
     flip: probability of a left-right flip.
@@ -77,10 +77,10 @@ class AugmentOptions:
     @classmethod
     def none(cls) -> "AugmentOptions":
         """Return the options under which training sees what evaluation sees (or a crop of it), whatever the task."""
-        return cls(**_OFF)
+        return cls(**OFF)
 
 
-_OFF: Final[dict[str, Any]] = {
+OFF: Final[dict[str, Any]] = {
     "scale": (1.0, 1.0),
     "flip": 0.0,
     "rotation": 0.0,
@@ -103,22 +103,6 @@ SEGMENTATION: Final[Mapping[str, Any]] = {"scale": (0.5, 2.0), "flip": 0.5, **PH
 """What the training view of an image and its mask uses, with its defaults (method: row Cityscapes)."""
 
 
-def resolved(options: AugmentOptions, defaults: Mapping[str, Any], task_name: str) -> AugmentOptions:
-    """Return the options with the task's own values where nothing is given.
-
-    defaults: the options that the task uses. Raises InputError for a given option among the others, unless its value
-    asks for nothing (as all of `AugmentOptions.none()` do); it is None in what is returned.
-    """
-    given = {name: value for name, value in vars(options).items() if value is not None}
-    for name, value in given.items():
-        if name not in defaults and (name not in _OFF or _OFF[name] != value):
-            raise InputError(
-                f"augment.{name} is given, but {task_name} has no such augmentation. Leave it out; {task_name} has"
-                f" {', '.join(defaults)}."
-            )
-    return AugmentOptions(**{name: given.get(name, default) for name, default in defaults.items()})
-
-
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSize:
     """To what size whole images are resized for evaluation, where that is not the input size of training.
@@ -134,7 +118,7 @@ class EvaluationSize:
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
-            raise InputError(f"evaluation_size is {self.height}x{self.width}; both sides need at least 1 pixel.")
+            raise InputError(f"evaluation.size is {self.height}x{self.width}; both sides need at least 1 pixel.")
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Return the (H, W) that an image of this height and width is resized to; halves of pixels are rounded up."""
@@ -155,7 +139,7 @@ def training_view(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return a random view of an image (h, w, 3) and its mask (h, w): uint8 (H, W, 3) and (H, W), aligned.
 
-    options: `resolved`. Scale 1 is the size that evaluation resizes this image to: `evaluation_size`, else the input's.
+    options: settled. Scale 1 is the size that evaluation resizes this image to: `evaluation_size`, else the input's.
     The scaled image is cropped where it is larger than the input and placed at random where it is smaller; there the
     image is padded with MEAN and the mask with IGNORED. One resize from a box of the source does scale and crop.
     """

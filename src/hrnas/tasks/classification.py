@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from hrnas.data import class_views
+from hrnas.data.class_views import CLASSIFICATION, evaluation_crop, training_crop
 from hrnas.data.description import DataDescription
 from hrnas.data.opening import DataSet
 from hrnas.data.pictures import RGB
@@ -68,18 +68,7 @@ class Classification:
     metric = "top1"
     head: Literal["classes"] = "classes"
     usual_input = (224, 224)
-    own: Final = {
-        "area": (0.25, 1.0),
-        "ratio": (3 / 4, 4 / 3),
-        "flip": 0.5,
-        "photometric": 0.5,
-        "brightness": 0.25,
-        "contrast": 0.4,
-        "saturation": 0.4,
-        "hue": 0.05,
-        "label_smoothing": 0.1,
-        "flip_test": False,
-    }
+    own: Final = {**CLASSIFICATION, "label_smoothing": 0.1, "flip_test": False}
 
     def __init__(self, description: DataDescription, targets: TargetOptions, evaluation: EvaluationOptions) -> None:
         self.names = description.names
@@ -93,11 +82,11 @@ class Classification:
         self, sample: Sample[int], input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return a random crop, uint8 (H, W, 3), and the class index, int64 ()."""
-        return class_views.training_view(sample.image, input_size, options, rng), np.array(sample.truth, np.int64)
+        return training_crop(sample.image, input_size, options, rng), np.array(sample.truth, np.int64)
 
     def evaluation_view(self, sample: Sample[Any], input_size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return the middle of the image, uint8 (H, W, 3)."""
-        return class_views.evaluation_view(sample.image, input_size)
+        return evaluation_crop(sample.image, input_size)
 
     def loss_terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return the cross-entropy of logits (B, K) and class indices int64 (B,), summed over the images."""

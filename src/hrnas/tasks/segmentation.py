@@ -17,7 +17,7 @@ from torch import Tensor
 from hrnas.data.description import DataDescription
 from hrnas.data.opening import DataSet
 from hrnas.data.pictures import RGB, colorize, overlay, side_by_side
-from hrnas.data.transforms import AugmentOptions, EvaluationSize, evaluation_view, training_view
+from hrnas.data.transforms import SEGMENTATION, AugmentOptions, EvaluationSize, evaluation_view, training_view
 from hrnas.errors import InputError
 from hrnas.metrics.segmentation import ConfusionMatrix
 from hrnas.nn.resizing import resize_to
@@ -66,18 +66,7 @@ class Segmentation:
     metric = "miou"
     head: Literal["dense"] = "dense"
     usual_input = None
-    own: Final = {
-        "scale": (0.5, 2.0),
-        "flip": 0.5,
-        "photometric": 0.5,
-        "brightness": 0.25,
-        "contrast": 0.4,
-        "saturation": 0.4,
-        "hue": 0.05,
-        "size": None,
-        "keep_ratio": False,
-        "flip_test": False,
-    }
+    own: Final = {**SEGMENTATION, "size": None, "keep_ratio": False, "flip_test": False}
 
     def __init__(self, description: DataDescription, targets: TargetOptions, evaluation: EvaluationOptions) -> None:
         self.names, self.colors = description.names, description.colors

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hrnas.data.opening import DataSet
 from hrnas.data.sizes import InputSize
-from hrnas.data.transforms import AugmentOptions
+from hrnas.data.transforms import OFF, AugmentOptions
 from hrnas.errors import InputError
 from hrnas.structures import Sample
 
@@ -150,18 +150,19 @@ class Task(Protocol):
 def settled(options: T, own: Mapping[str, Any], task: str, group: str) -> T:
     """Return options with the task's own choice where they leave it; `own` names those that mean something to it.
 
-    Raises InputError for one that is given and does not.
+    What means nothing to it is None in what is returned. Raises InputError where it is given, unless it asks for
+    nothing, as all of `AugmentOptions.none()` does.
     """
-    for field in fields(options):  # type: ignore[arg-type]
-        value = getattr(options, field.name)
-        if field.name not in own and value is not None and value != field.default:
-            raise InputError(f"{group}.{field.name} is {value}, which means nothing to task {task}. Leave it out.")
-    chosen = {
-        field.name: own[field.name]
-        for field in fields(options)  # type: ignore[arg-type]
-        if field.name in own and getattr(options, field.name) is None
-    }
-    return replace(options, **chosen)  # type: ignore[type-var]
+    names = [field.name for field in fields(options)]  # type: ignore[arg-type]
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    for name, value in given.items():
+        if name not in own and (name not in OFF or OFF[name] != value):
+            has = ", ".join(name for name in names if name in own)
+            raise InputError(
+                f"{group}.{name} is {value}, which means nothing to task {task}. Leave it out"
+                f"{f'; it has {has}' if has else ''}."
+            )
+    return replace(options, **{name: given.get(name, own[name]) if name in own else None for name in names})  # type: ignore[type-var]
 
 
 def flip_tested(task: Task, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
