@@ -1,2 +1,0 @@
-class ToyCityCrops:
-    NAMES = ("a", "b")
