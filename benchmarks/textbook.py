@@ -1,8 +1,9 @@
 """The network written plainly from the method page: what equality is tested against, and speed measured against.
 
-Every kernel path has its own expand, depthwise and project convolution; attention is torch's nn.MultiheadAttention;
-maps are resized whether their sizes differ or not. Blocks bear the names of the Architecture, and `matches` says which
-tensor here is which part of which tensor of ours, so that a network of any shape can be given the very weights of ours.
+Every kernel path has its own expand, depthwise and project convolution, a squeeze-excitation two linear layers;
+attention is torch's nn.MultiheadAttention; maps are resized whether their sizes differ or not. Blocks bear the names of
+the Architecture, and `matches` says which tensor here is which part of which tensor of ours, so that a network of any
+shape can be given the very weights of ours.
 
 B batch, C channels, H height, W width, N tokens, D token width.
 """
@@ -15,12 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hrnas.arch.architecture import Architecture, Block, Stage, StemConv
+from hrnas.arch.architecture import Architecture, Block, ClassHead, DenseHead, Stage, StemConv
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Return x, (B, C, H, W), resized bilinearly to `size`."""
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def activate(x: Tensor, settings: Architecture, *, in_place: bool = True) -> Tensor:
+    """Return x through the network's activation; in_place: a ReLU may write into x."""
+    return F.relu(x, inplace=in_place) if settings.activation == "relu" else x * torch.sigmoid(x)
 
 
 class TextbookLayer(nn.Module):
@@ -74,10 +80,14 @@ class TextbookTransformer(nn.Module):
 
 
 class TextbookBlock(nn.Module):
-    """Skip + BN(sum over kernels of project(ReLU(BN(depthwise(ReLU(BN(expand(x)))))))) + transformer."""
+    """Skip + BN(sum over kernels of project(act(BN(depthwise(act(BN(expand(x)))))))) + transformer.
+
+    With squeeze-excitation all kernels' hidden maps together are weighed before the projections.
+    """
 
     def __init__(self, block: Block, settings: Architecture) -> None:
         super().__init__()
+        self.settings = settings
         c_in, c_out, stride = block.in_channels, block.out_channels, block.stride
         norm = {"momentum": settings.norm_momentum, "eps": settings.norm_eps}
         self.expand, self.expand_norm = nn.ModuleList(), nn.ModuleList()
@@ -90,6 +100,9 @@ class TextbookBlock(nn.Module):
             self.depthwise.append(nn.Conv2d(hidden, hidden, size, stride, padding, groups=hidden, bias=False))
             self.depthwise_norm.append(nn.BatchNorm2d(hidden, **norm))
             self.project.append(nn.Conv2d(hidden, c_out, 1, bias=False))
+        hidden = block.hidden_channels
+        self.squeeze = nn.Linear(hidden, block.squeeze) if block.squeeze else None
+        self.excite = nn.Linear(block.squeeze, hidden) if block.squeeze else None
         self.norm = nn.BatchNorm2d(c_out, **norm) if block.kernels or block.shift else None
         is_changing = stride == 2 or c_in != c_out
         groups = math.gcd(c_in, c_out)
@@ -101,7 +114,8 @@ class TextbookBlock(nn.Module):
         skip = x if self.skip is None else self.skip(x)
         out = skip
         if self.norm is not None:
-            paths = [self.path(index, x) for index in range(len(self.expand))]
+            hidden = self.weighed([self.path(index, x) for index in range(len(self.expand))])
+            paths = [project(part) for project, part in zip(self.project, hidden, strict=True)]
             # A block that was emptied has the norm still, of a sum over nothing.
             total = paths[0] if paths else torch.zeros_like(skip)
             for path in paths[1:]:
@@ -112,30 +126,40 @@ class TextbookBlock(nn.Module):
         return out
 
     def path(self, index: int, x: Tensor) -> Tensor:
-        """Return what one kernel path makes of x."""
-        hidden = F.relu(self.expand_norm[index](self.expand[index](x)), inplace=True)
-        hidden = F.relu(self.depthwise_norm[index](self.depthwise[index](hidden)), inplace=True)
-        return self.project[index](hidden)
+        """Return what one kernel path makes of x before its projection."""
+        hidden = activate(self.expand_norm[index](self.expand[index](x)), self.settings)
+        return activate(self.depthwise_norm[index](self.depthwise[index](hidden)), self.settings)
+
+    def weighed(self, hidden: list[Tensor]) -> list[Tensor]:
+        """Return the hidden maps of all paths, (B, E_k, H, W) each, times their gates."""
+        if self.squeeze is None or self.excite is None:
+            return hidden
+        averages = torch.cat([part.mean((2, 3)) for part in hidden], dim=1)
+        gates = torch.sigmoid(self.excite(activate(self.squeeze(averages), self.settings)))
+        parts = gates.split([part.shape[1] for part in hidden], dim=1)
+        return [part * gate[:, :, None, None] for part, gate in zip(hidden, parts, strict=True)]
 
 
 class TextbookConv(nn.Module):
-    """3x3 convolution, batch norm, ReLU, of the stem."""
+    """Convolution, batch norm, activation: of the stem, 3x3, and of a head of classes, 1x1."""
 
-    def __init__(self, in_channels: int, conv: StemConv, settings: Architecture) -> None:
+    def __init__(self, in_channels: int, conv: StemConv, settings: Architecture, size: int = 3) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, conv.out_channels, 3, conv.stride, 1, bias=False)
+        self.settings = settings
+        self.conv = nn.Conv2d(in_channels, conv.out_channels, size, conv.stride, (size - 1) // 2, bias=False)
         self.norm = nn.BatchNorm2d(conv.out_channels, momentum=settings.norm_momentum, eps=settings.norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, out_channels, ceil(H / s), ceil(W / s))."""
-        return F.relu(self.norm(self.conv(x)), inplace=True)
+        return activate(self.norm(self.conv(x)), self.settings)
 
 
 class TextbookFusion(nn.Module):
-    """Each branch becomes the ReLU of the sum of what its neighbours and itself send; new branches are grown."""
+    """Each branch becomes the activation of the sum of what its neighbours and itself send; new ones are grown."""
 
     def __init__(self, stage: Stage, settings: Architecture) -> None:
         super().__init__()
+        self.settings = settings
         self.routes = [(path.source, path.target) for path in stage.paths]
         self.paths = nn.ModuleList(TextbookBlock(path.block, settings) for path in stage.paths)
         self.grow = nn.ModuleList(TextbookBlock(block, settings) for block in stage.grow)
@@ -150,7 +174,7 @@ class TextbookFusion(nn.Module):
             if target in sums:
                 x = sums[target] + resize(x, (sums[target].shape[2], sums[target].shape[3]))
             sums[target] = x
-        fused = [F.relu(sums[target]) for target in sorted(sums)]
+        fused = [activate(sums[target], self.settings, in_place=False) for target in sorted(sums)]
         for block in self.grow:
             fused.append(block(fused[-1]))
         return fused
@@ -177,7 +201,7 @@ class TextbookHead(nn.Module):
     def __init__(self, settings: Architecture) -> None:
         super().__init__()
         head = settings.head
-        assert head is not None
+        assert isinstance(head, DenseHead)
         self.block = TextbookBlock(head.block, settings)
         self.output = nn.Conv2d(head.block.out_channels, head.outputs, 1)
 
@@ -187,8 +211,30 @@ class TextbookHead(nn.Module):
         return self.output(self.block(torch.cat([resize(branch, size) for branch in branches], dim=1)))
 
 
+class TextbookClassHead(nn.Module):
+    """Every branch widened; from the top one block down and the next branch; 1x1 convolution, average, linear."""
+
+    def __init__(self, settings: Architecture) -> None:
+        super().__init__()
+        head = settings.head
+        assert isinstance(head, ClassHead)
+        self.widen = nn.ModuleList(TextbookBlock(block, settings) for block in head.widen)
+        self.down = nn.ModuleList(TextbookBlock(block, settings) for block in head.down)
+        features = StemConv(out_channels=head.features, stride=1)
+        self.features = TextbookConv(head.widen[-1].out_channels, features, settings, size=1)
+        self.dropout = nn.Dropout(head.dropout)
+        self.output = nn.Linear(head.features, head.outputs)
+
+    def forward(self, branches: list[Tensor]) -> Tensor:
+        """Map features (B, C_i, H_i, W_i) to (B, outputs)."""
+        total = self.widen[0](branches[0])
+        for index, block in enumerate(self.down):
+            total = block(total) + self.widen[index + 1](branches[index + 1])
+        return self.output(self.dropout(F.adaptive_avg_pool2d(self.features(total), 1).flatten(1)))
+
+
 class TextbookNetwork(nn.Module):
-    """A whole network: an image (B, in_channels, H, W) to logits at the stride of branch 0, or to its branches."""
+    """A whole network: an image (B, in_channels, H, W) to logits of every place or of the image, or to its branches."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -198,10 +244,13 @@ class TextbookNetwork(nn.Module):
             *(TextbookConv(width, conv, architecture) for width, conv in zip(widths, architecture.stem, strict=False))
         )
         self.stages = nn.ModuleList(TextbookStage(stage, architecture) for stage in architecture.stages)
-        self.head = TextbookHead(architecture) if architecture.head is not None else None
+        self.head = None
+        if architecture.head is not None:
+            is_dense = isinstance(architecture.head, DenseHead)
+            self.head = TextbookHead(architecture) if is_dense else TextbookClassHead(architecture)
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
-        """Return (B, outputs, H', W'); without a head the list of features (B, C_i, H_i, W_i)."""
+        """Return (B, outputs, H', W') or (B, outputs); without a head the list of features (B, C_i, H_i, W_i)."""
         branches = [self.stem(image)]
         for stage in self.stages:
             branches = stage(branches)
@@ -214,7 +263,7 @@ class Match:
 
     textbook: str
     ours: str
-    part: tuple[slice, ...] = ()
+    part: tuple[slice | int, ...] = ()
 
     def within(self, name: str) -> "Match":
         """Return the same match for modules of that name in larger ones."""
@@ -230,6 +279,9 @@ def matches(architecture: Architecture) -> Iterator[Match]:
         yield from (match.within(name) for match in block_matches(block))
     if architecture.head is not None:
         yield from (_same(f"head.output.{field}") for field in ("weight", "bias"))
+    if isinstance(architecture.head, ClassHead):
+        yield _same("head.features.conv.weight")
+        yield from _norm("head.features.norm", "head.features.norm")
 
 
 def block_matches(block: Block) -> Iterator[Match]:
@@ -243,6 +295,10 @@ def block_matches(block: Block) -> Iterator[Match]:
         yield Match(textbook=f"depthwise.{index}.weight", ours=f"depthwise.convs.{size}.weight")
         yield from _norm(f"depthwise_norm.{index}", "depthwise_norm", own)
         yield Match(textbook=f"project.{index}.weight", ours="project.weight", part=(everything, own))
+    if block.squeeze:
+        for name in ("squeeze", "excite"):
+            yield Match(textbook=f"{name}.weight", ours=f"gate.{name}.weight", part=(everything, everything, 0, 0))
+            yield Match(textbook=f"{name}.bias", ours=f"gate.{name}.bias")
     if block.kernels or block.shift:
         yield from _norm("norm", "project_norm")
     if not block.is_residual:

@@ -1,14 +1,17 @@
 """Random small valid architectures, for tests: by seed (`random_architecture`) and for hypothesis (`architectures`)."""
 
+from itertools import pairwise
 from random import Random
 
 from hypothesis import strategies as st
 
-from hrnas.arch.architecture import Architecture, Block, DenseHead, FusionPath, Stage, StemConv
+from hrnas.arch.architecture import Architecture, Block, ClassHead, DenseHead, FusionPath, Head, Stage, StemConv
 
 
 def random_architecture(random: Random, *, min_width: int = 1, max_width: int = 9) -> Architecture:
     """Return a small valid architecture of 1-4 branches: odd widths, missing kernels, empty blocks, tokens or none.
+
+    With a dense head, one of classes or none, ReLU or Swish, squeeze-excitation in some blocks of some networks.
 
     random: all choices come from it, `Random(seed)` gives the same architecture every time.
     min_width, max_width: bounds of the channels of every map.
@@ -16,6 +19,8 @@ def random_architecture(random: Random, *, min_width: int = 1, max_width: int = 
 
     def width() -> int:
         return random.randint(min_width, max_width)
+
+    squeezed = random.choice((0.0, 0.0, 0.5))
 
     def block(in_channels: int, out_channels: int, stride: int = 1) -> Block:
         sizes = [size for size in (1, 3, 5, 7) if random.random() < 0.5]
@@ -26,6 +31,7 @@ def random_architecture(random: Random, *, min_width: int = 1, max_width: int = 
             kernels=tuple((size, random.randint(1, 7)) for size in sizes),
             tokens=random.randint(1, 6) if random.random() < 0.2 else 0,
             shift=not sizes and random.random() < 0.5,
+            squeeze=random.randint(1, 5) if sizes and random.random() < squeezed else 0,
         )
 
     stem = tuple(StemConv(out_channels=width(), stride=random.choice((1, 2))) for _ in range(random.randint(1, 2)))
@@ -58,15 +64,26 @@ def random_architecture(random: Random, *, min_width: int = 1, max_width: int = 
             branches.append(tuple(blocks))
         stages.append(Stage(paths=paths, grow=tuple(grow), branches=tuple(branches)))
         widths = fused
-    head = None
-    if random.random() < 0.7:
+    head: Head | None = None
+    kind = random.choice(("dense", "dense", "classes", None))
+    if kind == "dense":
         head = DenseHead(block=block(sum(widths), width()), outputs=random.randint(1, 5))
+    elif kind == "classes":
+        wider = [width() for _ in widths]
+        head = ClassHead(
+            widen=tuple(block(narrow, wide) for narrow, wide in zip(widths, wider, strict=True)),
+            down=tuple(block(wide, below, 2) for wide, below in pairwise(wider)),
+            features=width(),
+            outputs=random.randint(1, 5),
+            dropout=random.choice((0.2, 0.0)),
+        )
     return Architecture(
         name=random.choice(("random", "straße 2×2", 'quote " and \\')),
         stem=stem,
         stages=tuple(stages),
         head=head,
         in_channels=random.choice((3, 1, 4)),
+        activation=random.choice(("relu", "relu", "swish")),
         token_size=random.choice((2, 4)),
         attention_heads=random.choice((1, 2)),
         dropout=random.choice((0.1, 0.0)),

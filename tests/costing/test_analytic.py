@@ -123,7 +123,7 @@ def test_cutting_a_channel_saves_its_macs(architecture: Architecture, size: Size
     kernel_size, channels = data.draw(st.sampled_from(placed.block.kernels))
     left = {**dict(placed.block.kernels), kernel_size: channels - 1}
     kernels = tuple((size, channels) for size, channels in left.items() if channels)
-    cut = architecture.with_blocks({placed.name: replace(placed.block, kernels=kernels)})
+    cut = architecture.with_blocks({placed.name: placed.block.with_kernels(kernels)})
 
     before, after = cost(architecture, size), cost(cut, size)
     assert before.macs - after.macs == channel_macs(placed, kernel_size)

@@ -77,7 +77,10 @@ def num_units(architecture: Architecture) -> int:
 
 @torch.no_grad()
 def mask(model: Backbone, kept: Tensor) -> None:
-    """Set the scales of the channels that are not kept to zero, and the presences of the tokens, in place."""
+    """Set the scales of the channels that are not kept to zero, and the presences of the tokens, in place.
+
+    Behind a squeeze-excitation also the channels' shifts.
+    """
     for name, first, groups in blocks_of(unit_groups(model.architecture, SIZE)):
         block = model.get_submodule(name)
         own = kept[first : first + sum(group.count for group in groups)]
@@ -86,6 +89,8 @@ def mask(model: Backbone, kept: Tensor) -> None:
             scale = block.depthwise_norm.weight
             channels = len(scale)
             scale[~own[:channels]] = 0
+            if block.block.squeeze:
+                block.depthwise_norm.bias[~own[:channels]] = 0
         if block.block.tokens:
             assert len(own) - channels == block.block.tokens
             block.transformer.set_presence(own[channels:].float())

@@ -1,19 +1,27 @@
 """The frozen description of a network: the single source of its modules, its cost and its report.
 
 Names of blocks are the module paths inside the built network, so `model.get_submodule(name)` is the block:
-`stages.S.fusion.paths.P`, `stages.S.fusion.grow.G`, `stages.S.branches.B.K`, `head.block`.
+`stages.S.fusion.paths.P`, `stages.S.fusion.grow.G`, `stages.S.branches.B.K`; `head.block` of a dense head,
+`head.widen.B` and `head.down.D` of a head of classes.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar, Final
 
-from hrnas.errors import InputError
+from hrnas.errors import InputError, did_you_mean
+
+ACTIVATIONS: Final = ("relu", "swish")
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise InputError(message)
+
+
+def _check_outputs(outputs: int) -> None:
+    _require(outputs >= 1, f"outputs is {outputs}; a head needs at least 1 (the number of classes).")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +33,7 @@ class Block:
     kernels: kernel size -> hidden channels of that kernel path; a path without channels is not listed.
     tokens: number of tokens of the transformer; 0 = no transformer.
     shift: only for a block without kernels: it keeps the per-channel constant its kernel paths had.
+    squeeze: hidden width of the squeeze-excitation before the projection; 0 = none. Only for a block with kernels.
     """
 
     in_channels: int
@@ -33,6 +42,7 @@ class Block:
     kernels: tuple[tuple[int, int], ...] = ()
     tokens: int = 0
     shift: bool = False
+    squeeze: int = 0
 
     def __post_init__(self) -> None:
         for label, value in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
@@ -47,11 +57,20 @@ class Block:
             _require(channels >= 1, f"kernel {size} has {channels} channels; leave the kernel out to have none.")
         _require(self.tokens >= 0, f"tokens is {self.tokens}; it cannot be negative.")
         _require(not (self.shift and self.kernels), "shift is set on a block with kernels; only an empty block has it.")
+        _require(self.squeeze >= 0, f"squeeze is {self.squeeze}; it cannot be negative.")
+        _require(
+            bool(self.kernels) or not self.squeeze,
+            f"squeeze is {self.squeeze} on a block without kernels; there it is 0, for it has no hidden channels.",
+        )
 
     @property
     def hidden_channels(self) -> int:
         """Hidden channels of all kernel paths together."""
         return sum(channels for _, channels in self.kernels)
+
+    def with_kernels(self, kernels: tuple[tuple[int, int], ...], *, shift: bool = False) -> "Block":
+        """Return this block with other kernel paths; without any it has no squeeze-excitation either."""
+        return replace(self, kernels=kernels, shift=shift, squeeze=self.squeeze if kernels else 0)
 
     @property
     def is_residual(self) -> bool:
@@ -66,7 +85,7 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class StemConv:
-    """One 3x3 convolution with BN and ReLU of the stem."""
+    """One 3x3 convolution of the stem, with BN and the network's activation."""
 
     out_channels: int
     stride: int = 2
@@ -118,11 +137,53 @@ class DenseHead:
     outputs: classes of a segmentation, joints of a pose.
     """
 
+    kind: ClassVar = "dense"
+
     block: Block
     outputs: int
 
     def __post_init__(self) -> None:
-        _require(self.outputs >= 1, f"outputs is {self.outputs}; a head needs at least 1 (the number of classes).")
+        _check_outputs(self.outputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassHead:
+    """Head of classification: every branch widened, then from the top one block down and the next branch added.
+
+    The sum at the lowest resolution goes through a 1x1 convolution with BN and activation, the global average, dropout
+    and a linear layer.
+    widen: a block of stride 1 for every branch. down: the blocks of stride 2 between them, one fewer.
+    features: width of the 1x1 convolution. outputs: classes. dropout: before the linear layer, in training.
+    """
+
+    kind: ClassVar = "classes"
+
+    widen: tuple[Block, ...]
+    down: tuple[Block, ...]
+    features: int
+    outputs: int
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check_outputs(self.outputs)
+        _require(self.features >= 1, f"features is {self.features}; a head of classes needs at least 1.")
+        _require(0 <= self.dropout < 1, f"dropout is {self.dropout}; it must lie in [0, 1).")
+        _require(
+            len(self.widen) == len(self.down) + 1,
+            f"widen has {len(self.widen)} blocks and down {len(self.down)}; down has one fewer, between the branches.",
+        )
+        for index, block in enumerate(self.widen):
+            _require(block.stride == 1, f"widen.{index} has stride 2; it needs 1.")
+        for index, block in enumerate(self.down):
+            got, needed = (block.in_channels, block.out_channels), self._widths(index)
+            _require(block.stride == 2, f"down.{index} has stride 1; it needs 2.")
+            _require(got == needed, f"down.{index} goes from {got[0]} to {got[1]} channels; widen has {needed}.")
+
+    def _widths(self, index: int) -> tuple[int, int]:
+        return self.widen[index].out_channels, self.widen[index + 1].out_channels
+
+
+Head = DenseHead | ClassHead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +203,7 @@ class Architecture:
     stages: fusion and parallel modules.
     head: None gives the branches themselves (a backbone).
     in_channels: channels of the input image.
+    activation: "relu" or "swish" (x * sigmoid(x)), everywhere but in the transformers, whose feed-forward has ReLU.
     token_size: side s of the map a transformer resizes to; a token is s*s wide.
     attention_heads: heads of the transformers' attention.
     dropout: dropout of the transformers, in training.
@@ -151,8 +213,9 @@ class Architecture:
     name: str
     stem: tuple[StemConv, ...]
     stages: tuple[Stage, ...]
-    head: DenseHead | None
+    head: Head | None
     in_channels: int = 3
+    activation: str = "relu"
     token_size: int = 8
     attention_heads: int = 1
     dropout: float = 0.1
@@ -161,6 +224,8 @@ class Architecture:
 
     def __post_init__(self) -> None:
         _require(self.in_channels >= 1, f"in_channels is {self.in_channels}; an image has at least 1.")
+        if self.activation not in ACTIVATIONS:
+            raise InputError(f"Unknown activation '{self.activation}'. {did_you_mean(self.activation, ACTIVATIONS)}")
         _require(self.token_size >= 1, f"token_size is {self.token_size}; at least 1 is needed.")
         _require(
             self.attention_heads >= 1 and self.token_size**2 % self.attention_heads == 0,
@@ -174,10 +239,13 @@ class Architecture:
         widths = [self.stem[-1].out_channels]
         for index, stage in enumerate(self.stages):
             widths = _check_stage(f"stages.{index}", stage, widths)
-        if self.head is not None:
+        if isinstance(self.head, DenseHead):
             got, needed = self.head.block.in_channels, sum(widths)
             _require(got == needed, f"head.block takes {got} channels; the branches together have {needed}.")
             _require(self.head.block.stride == 1, "head.block has stride 2; the head's block has stride 1.")
+        elif self.head is not None:
+            taken = [block.in_channels for block in self.head.widen]
+            _require(taken == widths, f"head.widen takes {taken} channels; the branches have {widths}.")
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -198,8 +266,12 @@ class Architecture:
             for branch, blocks in enumerate(stage.branches):
                 for position, block in enumerate(blocks):
                     yield f"{prefix}.branches.{branch}.{position}", block
-        if self.head is not None:
+        if isinstance(self.head, DenseHead):
             yield "head.block", self.head.block
+        elif self.head is not None:
+            for part, blocks in (("widen", self.head.widen), ("down", self.head.down)):
+                for position, block in enumerate(blocks):
+                    yield f"head.{part}.{position}", block
 
     def with_blocks(self, changed: Mapping[str, Block]) -> "Architecture":
         """Return this architecture with the named blocks replaced; an unknown name is an error of ours."""
@@ -228,7 +300,15 @@ class Architecture:
                     ),
                 )
             )
-        head = self.head and replace(self.head, block=new("head.block", self.head.block))
+        head = self.head
+        if isinstance(head, DenseHead):
+            head = replace(head, block=new("head.block", head.block))
+        elif head is not None:
+            head = replace(
+                head,
+                widen=tuple(new(f"head.widen.{position}", block) for position, block in enumerate(head.widen)),
+                down=tuple(new(f"head.down.{position}", block) for position, block in enumerate(head.down)),
+            )
         return replace(self, stages=tuple(stages), head=head)
 
 

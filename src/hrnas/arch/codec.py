@@ -1,7 +1,8 @@
 """Frozen dataclasses to plain JSON types and back, with errors that name the field.
 
 Known types: int, float, str, bool, a dataclass, `X | None`, `tuple[X, ...]`, and `tuple[tuple[int, int], ...]`,
-which is an object with integer keys in JSON ({"3": 96, "5": 96}).
+which is an object with integer keys in JSON ({"3": 96, "5": 96}). A field may be one of several dataclasses,
+`X | Y`: each has a class variable `kind`, a key of its object in JSON; where it is left out it is the first one's.
 """
 
 import dataclasses
@@ -30,7 +31,8 @@ def encode(value: Any) -> Any:
     """Return a dataclass, tuple or plain value as JSON types; every field is written."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = typing.get_type_hints(type(value))
-        return {
+        kind = {"kind": value.kind} if hasattr(value, "kind") else {}
+        return kind | {
             field.name: _encode_field(hints[field.name], getattr(value, field.name))
             for field in dataclasses.fields(value)
         }
@@ -69,8 +71,8 @@ def _decode(kind: Any, data: object, source: str, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if data is None and type(None) in arguments:
             return None
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        return _decode(inner, data, source, where)
+        kinds = [argument for argument in arguments if argument is not type(None)]
+        return _decode(_kind_of(kinds, data, source, where), data, source, where)
     if origin is tuple:
         if not isinstance(data, list):
             raise _wrong_type(data, list, source, where)
@@ -82,12 +84,25 @@ def _decode(kind: Any, data: object, source: str, where: str) -> Any:
     return data
 
 
+def _kind_of(kinds: list[Any], data: object, source: str, where: str) -> Any:
+    """Return which of several dataclasses an object is of."""
+    if len(kinds) == 1 or not isinstance(data, dict):
+        return kinds[0]
+    known = {kind.kind: kind for kind in kinds}
+    name = _decode(str, data.get("kind", kinds[0].kind), source, f"{where}.kind")
+    if name not in known:
+        raise InputError(f"{source}: {where}.kind is '{name}'. {did_you_mean(name, known)}")
+    return known[name]
+
+
 def _decode_dataclass(kind: Any, data: object, source: str, where: str) -> Any:
     if not isinstance(data, dict):
         raise _wrong_type(data, dict, source, where)
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     prefix = f"{where}." if where else ""
+    if hasattr(kind, "kind"):
+        data = {key: value for key, value in data.items() if key != "kind"}
     for key in data:
         if key not in fields:
             raise InputError(f"{source}: unknown key '{prefix}{key}'. {did_you_mean(str(key), fields)}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hrnas.arch.architecture import Architecture, Block, StemConv
+from hrnas.arch.architecture import Architecture, StemConv
 from hrnas.arch.space import SearchSpace, StageSpace
 from hrnas.errors import InputError
 
@@ -73,11 +73,5 @@ def with_block_list(supernet: Architecture, rows: list[BlockRow]) -> Architectur
                 f"block {name} is listed with {out_channels} channels and stride {stride}; "
                 f"it needs {block.out_channels} and {block.stride}."
             )
-        changed[name] = Block(
-            in_channels=block.in_channels,
-            out_channels=out_channels,
-            stride=stride,
-            kernels=tuple(sorted(zip(sizes, widths, strict=True))),
-            tokens=block.tokens,
-        )
+        changed[name] = block.with_kernels(tuple(sorted(zip(sizes, widths, strict=True))))
     return supernet.with_blocks(changed)

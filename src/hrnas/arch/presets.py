@@ -1,7 +1,7 @@
 """The search spaces that come with hrnas, by name."""
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from hrnas.arch.architecture import StemConv
 from hrnas.arch.space import SearchSpace, StageSpace
@@ -18,9 +18,10 @@ HR: Final = SearchSpace(
         StageSpace(blocks=(2, 2, 3, 4), channels=(18, 36, 72, 144)),
     ),
     head_channels=90,
+    class_channels=(36, 72, 144, 320),
     transformers="all",
 )
-"""The paper's space: 61 search blocks, 64 tokens in each."""
+"""The paper's space: 61 search blocks, or 67 with a head of classes, 64 tokens in each."""
 
 HR_SMALL: Final = SearchSpace(
     name="hr-small",
@@ -32,6 +33,8 @@ HR_SMALL: Final = SearchSpace(
         StageSpace(blocks=(1, 1, 2, 2), channels=(12, 24, 48, 96)),
     ),
     head_channels=48,
+    class_channels=(16, 32, 64, 128),
+    class_features=256,
     expand_ratio=2,
     head_expand_ratio=1,
 )
@@ -40,9 +43,29 @@ HR_SMALL: Final = SearchSpace(
 SPACES: Final[dict[str, SearchSpace]] = {space.name: space for space in (HR, HR_SMALL)}
 
 
-def search_space(name: str, transformers: str | None = None) -> SearchSpace:
-    """Return the space of that name; `transformers` overrides where it has them. Raises InputError if unknown."""
+def search_space(
+    name: str,
+    transformers: str | None = None,
+    *,
+    head_channels: int | None = None,
+    activation: str | None = None,
+    squeeze_ratio: float | None = None,
+    norm_momentum: float | None = None,
+    norm_eps: float | None = None,
+) -> SearchSpace:
+    """Return the space of that name; what is not None takes the place of the space's own (`SearchSpace`).
+
+    Raises InputError for an unknown name or a value the space refuses.
+    """
     if name not in SPACES:
         raise InputError(f"Unknown search space '{name}'. {did_you_mean(name, SPACES)}")
-    space = SPACES[name]
-    return space if transformers is None else replace(space, transformers=transformers)
+    given = {
+        "transformers": transformers,
+        "head_channels": head_channels,
+        "activation": activation,
+        "squeeze_ratio": squeeze_ratio,
+        "norm_momentum": norm_momentum,
+        "norm_eps": norm_eps,
+    }
+    changed: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+    return replace(SPACES[name], **changed) if changed else SPACES[name]

@@ -1,12 +1,15 @@
 """Search spaces: the rule that makes the supernet, the widest network of the space (method: Search space)."""
 
+import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
-from hrnas.arch.architecture import Architecture, Block, DenseHead, FusionPath, Stage, StemConv
+from hrnas.arch.architecture import Architecture, Block, ClassHead, DenseHead, FusionPath, Head, Stage, StemConv
 from hrnas.errors import InputError, did_you_mean
 
 TRANSFORMERS: Final = ("none", "residual", "all")
+HEADS: Final = (DenseHead.kind, ClassHead.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +39,27 @@ class SearchSpace:
     kernel_sizes: the kernel paths of every search block.
     expand_ratio: hidden channels of one kernel path = expand_ratio * in_channels.
     head_channels: width of the dense head's block ("last_channel").
-    head_expand_ratio: expand ratio of the head's block, which works on all branches concatenated.
+    class_channels: for every branch the width that a head of classes widens it to; empty where there is no such head.
+    class_features, class_dropout: "features" and "dropout" of that head.
+    head_expand_ratio: expand ratio of a head's blocks.
+    squeeze_ratio: hidden width of each block's squeeze-excitation = round(squeeze_ratio * in_channels); 0 for none.
     transformers: "none", "residual" (blocks with an identity skip) or "all".
     tokens: tokens of each transformer in the supernet.
-    token_size, attention_heads, dropout, norm_momentum, norm_eps: as in Architecture.
+    activation, token_size, attention_heads, dropout, norm_momentum, norm_eps: as in Architecture.
     """
 
     name: str
     stem: tuple[StemConv, ...]
     stages: tuple[StageSpace, ...]
     head_channels: int
+    class_channels: tuple[int, ...] = ()
+    class_features: int = 1600
+    class_dropout: float = 0.2
     kernel_sizes: tuple[int, ...] = (3, 5, 7)
     expand_ratio: int = 4
     head_expand_ratio: int = 4
+    activation: str = "relu"
+    squeeze_ratio: float = 0.0
     transformers: str = "none"
     tokens: int = 64
     token_size: int = 8
@@ -68,32 +79,55 @@ class SearchSpace:
         counts = [len(stage.blocks) for stage in self.stages]
         if not counts or counts != sorted(counts):
             raise InputError(f"Space '{self.name}' has stages of {counts} branches; their number must never fall.")
+        if self.class_channels and len(self.class_channels) != counts[-1]:
+            raise InputError(
+                f"Space '{self.name}': class_channels has {len(self.class_channels)} widths; "
+                f"it needs one for each of the {counts[-1]} branches, or none."
+            )
+        if not 0 <= self.squeeze_ratio < math.inf:
+            raise InputError(f"Space '{self.name}': squeeze_ratio is {self.squeeze_ratio}; 0 or a positive number.")
 
-    def supernet(self, outputs: int | None, in_channels: int = 3) -> Architecture:
+    def supernet(self, outputs: int | None, in_channels: int = 3, head: str = DenseHead.kind) -> Architecture:
         """Return the widest network of the space.
 
-        outputs: classes (or joints) of a dense head; None for a backbone without head.
+        outputs: classes (or joints) of the head; None for a backbone without head.
+        head: "dense" (a map of outputs) or "classes" (one vector of outputs an image).
+        Raises InputError for another head, or one of classes where the space has no class_channels.
         """
         widths = [self.stem[-1].out_channels]
         stages = []
         for stage in self.stages:
             stages.append(self._stage(stage, widths))
             widths = list(stage.channels)
-        head = None
-        if outputs is not None:
-            block = self._block(sum(widths), self.head_channels, 1, self.head_expand_ratio)
-            head = DenseHead(block=block, outputs=outputs)
         return Architecture(
             name=self.name,
             in_channels=in_channels,
             stem=self.stem,
             stages=tuple(stages),
-            head=head,
+            head=None if outputs is None else self._head(head, outputs, widths),
+            activation=self.activation,
             token_size=self.token_size,
             attention_heads=self.attention_heads,
             dropout=self.dropout,
             norm_momentum=self.norm_momentum,
             norm_eps=self.norm_eps,
+        )
+
+    def _head(self, kind: str, outputs: int, widths: list[int]) -> Head:
+        if kind not in HEADS:
+            raise InputError(f"Unknown head '{kind}'. {did_you_mean(kind, HEADS)}")
+        ratio = self.head_expand_ratio
+        if kind == DenseHead.kind:
+            return DenseHead(block=self._block(sum(widths), self.head_channels, 1, ratio), outputs=outputs)
+        wider = self.class_channels
+        if not wider:
+            raise InputError(f"Space '{self.name}' has no head of classes. Choose another, or give it class_channels.")
+        return ClassHead(
+            widen=tuple(self._block(width, wide, 1, ratio) for width, wide in zip(widths, wider, strict=True)),
+            down=tuple(self._block(wide, below, 2, ratio) for wide, below in pairwise(wider)),
+            features=self.class_features,
+            outputs=outputs,
+            dropout=self.class_dropout,
         )
 
     def _stage(self, stage: StageSpace, widths_in: list[int]) -> Stage:
@@ -127,6 +161,7 @@ class SearchSpace:
             out_channels=out_channels,
             stride=stride,
             kernels=tuple((size, expand_ratio * in_channels) for size in sorted(self.kernel_sizes)),
+            squeeze=max(1, round(self.squeeze_ratio * in_channels)) if self.squeeze_ratio else 0,
         )
         has_transformer = self.transformers == "all" or (self.transformers == "residual" and block.is_residual)
         return replace(block, tokens=self.tokens) if has_transformer else block

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hrnas.arch.architecture import Architecture, Block
+from hrnas.arch.architecture import Architecture, Block, DenseHead
 
 Size = tuple[int, int]
 
@@ -76,20 +76,34 @@ def place_blocks(architecture: Architecture, input_size: Size) -> Iterator[Place
             for position in range(len(branch_blocks)):
                 name = f"stages.{index}.branches.{branch}.{position}"
                 yield PlacedBlock(name=name, block=blocks[name], size_in=sizes[branch])
-    if architecture.head is not None:
-        yield PlacedBlock(name="head.block", block=blocks["head.block"], size_in=sizes[0])
+    head = architecture.head
+    if isinstance(head, DenseHead):
+        yield PlacedBlock(name="head.block", block=head.block, size_in=sizes[0])
+    elif head is not None:
+        for part, head_blocks in (("widen", head.widen), ("down", head.down)):
+            for position, block in enumerate(head_blocks):
+                yield PlacedBlock(name=f"head.{part}.{position}", block=block, size_in=sizes[position])
 
 
 def channel_macs(placed: PlacedBlock, kernel_size: int) -> int:
-    """Return the MACs the network loses with one hidden channel: its expand, depthwise and project."""
+    """Return the MACs the network loses with one hidden channel: its expand, depthwise and project, and its gate's."""
     area_in, area_out = _area(placed.size_in), _area(placed.size_out)
     block = placed.block
-    return area_in * block.in_channels + area_out * (kernel_size**2 + block.out_channels)
+    return area_in * block.in_channels + area_out * (kernel_size**2 + block.out_channels) + 2 * block.squeeze
 
 
 def channel_params(block: Block, kernel_size: int) -> int:
-    """Return the parameters the network loses with one hidden channel: its weights and two norms."""
-    return block.in_channels + kernel_size**2 + block.out_channels + 2 * NORM_PARAMS
+    """Return the parameters the network loses with one hidden channel: its weights, two norms, and its gate's."""
+    gate = 2 * block.squeeze + 1 if block.squeeze else 0
+    return block.in_channels + kernel_size**2 + block.out_channels + 2 * NORM_PARAMS + gate
+
+
+def last_channel_params(block: Block) -> int:
+    """Return the parameters that go with a block's last hidden channel beside its own, where its constant stays.
+
+    Of the shared norm the scale, of a squeeze-excitation the biases between its convolutions.
+    """
+    return block.out_channels + block.squeeze
 
 
 def token_macs(block: Block, token_width: int) -> int:
@@ -122,7 +136,7 @@ def block_cost(placed: PlacedBlock, token_size: int) -> Cost:
     macs = sum(channels * channel_macs(placed, size) for size, channels in block.kernels)
     params = sum(channels * channel_params(block, size) for size, channels in block.kernels)
     if block.kernels:
-        params += NORM_PARAMS * block.out_channels
+        params += NORM_PARAMS * block.out_channels + block.squeeze
     elif block.shift:
         params += block.out_channels
     if not block.is_residual:
@@ -150,11 +164,17 @@ def cost(architecture: Architecture, input_size: Size) -> Cost:
     for placed in place_blocks(architecture, input_size):
         total += block_cost(placed, architecture.token_size)
     head = architecture.head
-    if head is not None:
+    if isinstance(head, DenseHead):
         weights = head.block.out_channels * head.outputs
+        total += Cost(macs=_area(size) * weights, params=weights + head.outputs)
+    elif head is not None:
+        lowest = size
+        for _ in head.down:
+            lowest = halved(lowest, 2)
+        convolution, linear = head.widen[-1].out_channels * head.features, head.features * head.outputs
         total += Cost(
-            macs=_area(size) * weights,
-            params=weights + head.outputs,
+            macs=_area(lowest) * convolution + linear,
+            params=convolution + NORM_PARAMS * head.features + linear + head.outputs,
         )
     return total
 

@@ -6,17 +6,20 @@ gradients of its parameters. The peak is the highest point of that walk. What th
 libraries above all, is not in it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from hrnas.arch.architecture import Architecture, Block
+from hrnas.arch.architecture import Architecture, Block, ClassHead, DenseHead
 from hrnas.costing.analytic import NORM_PARAMS, PlacedBlock, Size, block_cost, cost, halved, place_blocks
 from hrnas.kernels.slicing import EXPANDED_AGAIN, bundles
 
 _FLOAT: Final = 4
 """Bytes of a float32 number."""
+
+_LABEL: Final = 8
+"""Bytes of a label as the loss takes it."""
 
 MAPPED: Final = 32 << 20
 """Blocks of this many bytes come from the system and go back to it; the C library keeps smaller ones (hrnas.cli)."""
@@ -73,13 +76,17 @@ class _Terms:
     """What decides how many bytes a number takes.
 
     number: bytes of a number of a map. images: that go through the network at a time. device: cpu or another.
-    kernels: the hidden channels of a block are `nn.hidden`'s.
+    kernels: the CPU kernels are there; a transformer's layers are theirs. hidden_kernels: so are the hidden channels of
+    a block without squeeze-excitation. activated: maps kept of what a batch norm and an activation put out: a ReLU
+    works in place, a Swish does not.
     """
 
     number: int
     images: int
     device: str
     kernels: bool
+    hidden_kernels: bool
+    activated: int
 
     def bytes(self, numbers: int) -> int:
         """Return the bytes of so many numbers of one image's maps, over all images."""
@@ -99,7 +106,7 @@ def training_memory(
     num_moments: int = 2,
     num_averages: int = 1,
 ) -> Memory:
-    """Predict the memory of a training step: a network with a dense head, a cross-entropy at the input's size.
+    """Predict the memory of a training step with a cross-entropy: at the input's size by a dense head, else of classes.
 
     micro_batch: images that go through the network at a time. batch_size: images of the whole step where they are more.
     precision: float32 or bfloat16. recompute: search blocks keep their inputs only. device: its type; what is not cpu
@@ -109,14 +116,23 @@ def training_memory(
     """
     number = {"float32": _FLOAT, "bfloat16": 2}[precision]
     has_kernels = kernels and device == "cpu" and number == _FLOAT
-    terms = _Terms(number=number, images=micro_batch, device=device, kernels=has_kernels)
+    has_relu = architecture.activation == "relu"
+    terms = _Terms(
+        number=number,
+        images=micro_batch,
+        device=device,
+        kernels=has_kernels,
+        hidden_kernels=has_kernels and has_relu,
+        activated=1 if has_relu else 2,
+    )
     parts = [*_parts(architecture, input_size, terms), _loss(architecture, input_size, micro_batch)]
     params = sum(part.params for part in parts)
     assert params == cost(architecture, input_size).params
     # The batch as it was read and normalised, and labels; in bfloat16 a copy of the images, and one of the weights.
     copies = terms.number if terms.number < _FLOAT else 0
     pixels = _area(input_size)
-    held = (batch_size or micro_batch) * pixels * (architecture.in_channels * (1 + _FLOAT) + 1)
+    labels = pixels if isinstance(architecture.head, DenseHead) else _LABEL
+    held = (batch_size or micro_batch) * (pixels * architecture.in_channels * (1 + _FLOAT) + labels)
     held += micro_batch * pixels * architecture.in_channels * copies + params * copies
     held += sum(part.kept + (0 if recompute else part.inner) for part in parts)
     is_first = batch_size in (None, micro_batch)  # else the gradients of micro-batches before are there from the start
@@ -143,30 +159,34 @@ def _parts(architecture: Architecture, input_size: Size, terms: _Terms) -> Itera
     for conv in architecture.stem:
         size = halved(size, conv.stride)
         out = terms.bytes(_area(size) * conv.out_channels)
-        # What the convolution puts out, for the batch norm, and what the ReLU does, for itself and what follows.
-        yield _Part(kept=2 * out, scratch=2 * out, params=(9 * channels + NORM_PARAMS) * conv.out_channels)
+        # What the convolution puts out, for the batch norm, and what the activation does, for itself and what follows.
+        params = (9 * channels + NORM_PARAMS) * conv.out_channels
+        yield _Part(kept=(1 + terms.activated) * out, scratch=2 * out, params=params)
         channels = conv.out_channels
     blocks = place_blocks(architecture, input_size)
     for index, stage in enumerate(architecture.stages):
         is_last = index == len(architecture.stages) - 1
         paths = list(islice(blocks, len(stage.paths)))
         grown = list(islice(blocks, len(stage.grow)))
-        # The ReLU of each sum is kept; what the paths put out is not.
+        # The ReLU of each sum is kept, of a Swish also the sum; what the paths put out is not.
         maps = {path.target: _output(block, terms) for path, block in zip(stage.paths, paths, strict=True)}
         fused = sum(maps.values())
         pending = 2 * (fused + sum(_output(block, terms) for block in grown))
         for block in paths:
             yield _block(block, architecture, terms, pending=pending)
-        yield _Part(kept=fused, scratch=pending)
+        yield _Part(kept=terms.activated * fused, scratch=pending)
         for block in grown:
             yield _block(block, architecture, terms, pending=pending, is_kept=True)
         for branch in stage.branches:
             for position, block in enumerate(islice(blocks, len(branch))):
-                # What the last stage puts out is not kept: the head makes a copy, resized.
-                is_kept = not (is_last and position == len(branch) - 1)
+                # What the last stage puts out is not kept for a dense head: it makes a copy, resized.
+                is_copied = is_last and position == len(branch) - 1 and isinstance(architecture.head, DenseHead)
+                is_kept = not is_copied
                 yield _block(block, architecture, terms, pending=pending, is_kept=is_kept)
     head = architecture.head
-    if head is not None:
+    if isinstance(head, ClassHead):
+        yield from _class_head(head, list(blocks), architecture, terms)
+    elif head is not None:
         (block,) = blocks
         joined = terms.bytes(block.block.in_channels * _area(size))
         yield _Part(kept=joined, scratch=joined)
@@ -174,6 +194,26 @@ def _parts(architecture: Architecture, input_size: Size, terms: _Terms) -> Itera
         logits = terms.bytes(head.outputs * _area(size))
         params = (block.block.out_channels + 1) * head.outputs
         yield _Part(scratch=2 * logits + _output(block, terms), params=params)
+
+
+def _class_head(
+    head: ClassHead, blocks: Sequence[PlacedBlock], architecture: Architecture, terms: _Terms
+) -> Iterator[_Part]:
+    """Yield the parts of a head of classes; blocks: its own, widening ones first."""
+    widened, down = blocks[: len(head.widen)], blocks[len(head.widen) :]
+    pending = sum(_output(block, terms) for block in widened)
+    for position, block in enumerate(widened):
+        yield _block(block, architecture, terms, pending=pending, is_kept=position == 0)
+    for block in down:
+        yield _block(block, architecture, terms, pending=pending)
+        yield _Part(kept=_output(block, terms), scratch=2 * _output(block, terms))  # the sum with the branch below
+    size, width = (down or widened)[-1].size_out, head.widen[-1].out_channels
+    out = terms.bytes(head.features * _area(size))
+    params = (width + NORM_PARAMS) * head.features
+    yield _Part(kept=(1 + terms.activated) * out, scratch=2 * out, params=params)
+    average = terms.bytes(head.features)
+    kept = 2 * average if head.dropout else average
+    yield _Part(kept=kept, scratch=2 * average, params=(head.features + 1) * head.outputs)
 
 
 def _block(
@@ -184,14 +224,16 @@ def _block(
     area_in, area_out = _area(placed.size_in), _area(placed.size_out)
     hidden_in, hidden_out = terms.bytes(block.hidden_channels * area_in), terms.bytes(block.hidden_channels * area_out)
     # What the expansion, the depthwise convolutions and the projection put out, for the norm behind each; without the
-    # kernels also what the first two norms put out, with them not always what the expansion does.
-    is_again = terms.kernels and block.in_channels <= EXPANDED_AGAIN
+    # kernels also what the first two norms and activations put out, with them not always what the expansion does.
+    has_kernels = terms.hidden_kernels and not block.squeeze
+    is_again = has_kernels and block.in_channels <= EXPANDED_AGAIN
     hidden = [hidden_out] if is_again else [hidden_in, hidden_out]
-    inner = (1 if terms.kernels else 2) * sum(hidden) + (out if block.kernels else 0)
+    inner = (1 if has_kernels else 1 + terms.activated) * sum(hidden) + (out if block.kernels else 0)
+    inner += hidden_out if block.squeeze else 0  # times its gates, for the projection
     # The highest of three points: the gradients around the second ReLU; then, with what came after it freed, a kernel
     # path's copies of its slices, its gradient and its scratch; then the paths' gradients, apart and joined.
     points = [(2 * hidden_out, 0), (2 * (hidden_in - hidden_out), 0)]
-    if terms.kernels:
+    if has_kernels:
         # Of two: a bundle's second ReLU's output and its gradient; that gradient and the first one's; in both what the
         # expansion puts out, if again.
         bytes_in, bytes_out = terms.bytes(area_in), terms.bytes(area_out)
@@ -199,13 +241,13 @@ def _block(
         widest = max((bundle[-1].last - bundle[0].first for bundle in bundles(widths, bytes_in)), default=0)
         again = widest * bytes_in if is_again else 0
         points = [(again + widest * 2 * bytes_out, 0), (again + widest * (bytes_in + bytes_out), 0)]
-    for size, channels in () if terms.kernels else block.kernels:
+    for size, channels in () if has_kernels else block.kernels:
         copies = terms.bytes(channels * (2 * area_in + area_out))
         own = _depthwise_scratch(size, channels, area_in + area_out, terms)
         points.append((copies - hidden_out + own, own))
     scratch, native = max(points)
     # With the kernels these are slices, each smaller than MAPPED.
-    small = sum(hidden) if terms.kernels else sum(2 * maps for maps in hidden if maps < MAPPED)
+    small = sum(hidden) if has_kernels else sum((1 + terms.activated) * maps for maps in hidden if maps < MAPPED)
     if block.tokens:
         tokens = _transformer(block, architecture, terms)
         inner, small = inner + tokens, small + tokens
@@ -246,10 +288,11 @@ def _transformer(block: Block, architecture: Architecture, terms: _Terms) -> int
 
 
 def _loss(architecture: Architecture, input_size: Size, images: int) -> _Part:
-    """Return the cross-entropy on logits resized to the input, in float32 whatever the network is in."""
+    """Return the cross-entropy, of a dense head on logits resized to the input; in float32 whatever the network's."""
     assert architecture.head is not None, "a backbone has no loss of its own"
-    logits = architecture.head.outputs * _area(input_size) * _FLOAT * images
-    labels = _area(input_size) * 8 * images
+    area = _area(input_size) if isinstance(architecture.head, DenseHead) else 1
+    logits = architecture.head.outputs * area * _FLOAT * images
+    labels = area * _LABEL * images
     # Log-probabilities and labels; then the gradients on both sides of the logarithm.
     return _Part(kept=logits + labels, scratch=2 * logits)
 

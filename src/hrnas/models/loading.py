@@ -7,16 +7,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hrnas.arch.architecture import Architecture
+from hrnas.arch.architecture import Architecture, DenseHead
 from hrnas.arch.file import read_architecture
 from hrnas.arch.presets import SPACES, search_space
+from hrnas.arch.published import CLASSES, PUBLISHED, published_network
 from hrnas.errors import CheckpointError, InputError, did_you_mean
 from hrnas.models.network import Backbone, Network, build_model
 
 
 def list_models() -> list[str]:
-    """Return the names `create_model` knows: each is the supernet of a search space."""
-    return sorted(SPACES)
+    """Return the names `create_model` knows: supernets of search spaces, and published networks."""
+    return sorted([*SPACES, *PUBLISHED])
 
 
 def create_model(
@@ -25,14 +26,17 @@ def create_model(
     num_classes: int | None = None,
     in_chans: int | None = None,
     features_only: bool = False,
+    head: str = DenseHead.kind,
     pretrained: str | Path | None = None,
 ) -> Network | Backbone:
     """Return a network for one's own training loop.
 
     name_or_architecture: a name of `list_models()`, an architecture.json, or an Architecture.
-    num_classes: outputs of the head; needed for a name, refused for an architecture that has another number.
+    num_classes: outputs of the head; needed for a space's name, 1000 for a published network where left out, refused
+    for an architecture that has another number.
     in_chans: channels of the image, 3 where left out; refused for an architecture that has another number.
     features_only: leave the head away; the module returns the list of its branches, described by `.features`.
+    head: of a space's supernet: "dense" (a map of classes) or "classes" (one vector an image).
     pretrained: a run or a folder with model.safetensors of the same architecture.
     Raises InputError for an unknown name or options that do not fit, CheckpointError for weights of another network.
     """
@@ -40,7 +44,10 @@ def create_model(
         if num_classes is None and not features_only:
             raise InputError(f"num_classes is missing; '{name_or_architecture}' needs it unless features_only=True.")
         outputs = None if features_only else num_classes
-        architecture = search_space(name_or_architecture).supernet(outputs, 3 if in_chans is None else in_chans)
+        architecture = search_space(name_or_architecture).supernet(outputs, 3 if in_chans is None else in_chans, head)
+    elif isinstance(name_or_architecture, str) and name_or_architecture in PUBLISHED:
+        outputs = CLASSES if num_classes is None else num_classes
+        architecture = published_network(name_or_architecture, outputs, 3 if in_chans is None else in_chans)
     else:
         architecture = _given_architecture(name_or_architecture)
         head = architecture.head

@@ -1,12 +1,12 @@
-"""The backbone, the dense head, and both together.
+"""The backbone, its heads, and both together.
 
-B batch, C channels, H height, W width.
+B batch, C channels, F features, H height, W width.
 """
 
 import torch
 from torch import Tensor, nn
 
-from hrnas.arch.architecture import Architecture, DenseHead, Feature
+from hrnas.arch.architecture import Architecture, ClassHead, DenseHead, Feature
 from hrnas.nn.conv import ConvNorm
 from hrnas.nn.resizing import resize_to
 from hrnas.nn.search_block import SearchBlock
@@ -53,16 +53,47 @@ class DenseHeadModule(nn.Module):
         return self.output(self.block(x))
 
 
+class ClassHeadModule(nn.Module):
+    """From the highest resolution down, every branch widened and added; 1x1 convolution, average, dropout, linear.
+
+    A block of stride 2 gives the very size of the branch below, odd sizes included: nothing is resized.
+    """
+
+    def __init__(self, head: ClassHead, settings: Architecture) -> None:
+        super().__init__()
+        self.widen = nn.ModuleList(SearchBlock(block, settings) for block in head.widen)
+        self.down = nn.ModuleList(SearchBlock(block, settings) for block in head.down)
+        width = head.widen[-1].out_channels
+        self.features = ConvNorm(width, head.features, size=1, stride=1, settings=settings)
+        self.dropout = nn.Dropout(head.dropout)
+        self.output = nn.Linear(head.features, head.outputs)
+
+    def forward(self, branches: list[Tensor]) -> Tensor:
+        """Map features (B, C_i, H_i, W_i) to logits (B, outputs)."""
+        x, *below = (block(branch) for block, branch in zip(self.widen, branches, strict=True))
+        for block, branch in zip(self.down, below, strict=True):
+            x = block(x) + branch
+        average = self.features(x).mean((2, 3))  # (B, F)
+        return self.output(self.dropout(average))
+
+
 class Network(Backbone):
-    """A backbone with its head: an image to logits or heatmaps at the stride of branch 0."""
+    """A backbone with its head: an image to logits or heatmaps at the stride of branch 0, or to logits of classes."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__(architecture)
         assert architecture.head is not None, "build_model makes a Backbone when there is no head"
-        self.head = DenseHeadModule(architecture.head, architecture)
+        self.head = (
+            DenseHeadModule(architecture.head, architecture)
+            if isinstance(architecture.head, DenseHead)
+            else ClassHeadModule(architecture.head, architecture)
+        )
 
     def forward(self, image: Tensor) -> Tensor:  # type: ignore[override]
-        """Map an image (B, in_channels, H, W) to logits (B, outputs, ceil(H / s), ceil(W / s)), s of branch 0."""
+        """Map an image (B, in_channels, H, W) to logits.
+
+        (B, outputs, ceil(H / s), ceil(W / s)), s of branch 0, by a dense head; (B, outputs) by a head of classes.
+        """
         return self.head(super().forward(image))
 
 
@@ -78,13 +109,7 @@ def _stem(architecture: Architecture) -> nn.Sequential:
     widths = [architecture.in_channels, *(conv.out_channels for conv in architecture.stem)]
     return nn.Sequential(
         *(
-            ConvNorm(
-                width,
-                conv.out_channels,
-                stride=conv.stride,
-                norm_momentum=architecture.norm_momentum,
-                norm_eps=architecture.norm_eps,
-            )
+            ConvNorm(width, conv.out_channels, size=3, stride=conv.stride, settings=architecture)
             for width, conv in zip(widths, architecture.stem, strict=False)
         )
     )

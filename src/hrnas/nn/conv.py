@@ -8,17 +8,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from hrnas.arch.architecture import Architecture
+
+
+def make_activation(activation: str, *, in_place: bool = True) -> nn.Module:
+    """Return the activation, "relu" or "swish"; Swish never works in place, for its gradient needs its input."""
+    return nn.ReLU(inplace=in_place) if activation == "relu" else nn.SiLU()
+
 
 class ConvNorm(nn.Sequential):
-    """3x3 convolution without bias, batch norm, ReLU: (B, C, H, W) -> (B, out_channels, ceil(H / s), ceil(W / s))."""
+    """Convolution without bias, batch norm, activation: (B, C, H, W) -> (B, out, ceil(H / s), ceil(W / s)).
 
-    def __init__(
-        self, in_channels: int, out_channels: int, *, stride: int, norm_momentum: float, norm_eps: float
-    ) -> None:
+    size: of the kernel, odd. settings: gives the activation and the norm's settings.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, size: int, stride: int, settings: Architecture) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels, momentum=norm_momentum, eps=norm_eps)
-        self.activation = nn.ReLU(inplace=True)
+        self.conv = nn.Conv2d(in_channels, out_channels, size, stride=stride, padding=size // 2, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, momentum=settings.norm_momentum, eps=settings.norm_eps)
+        self.activation = make_activation(settings.activation)
 
 
 class MixedDepthwise(nn.Module):

@@ -3,12 +3,12 @@
 B batch, C channels, H height, W width, E hidden channels of all kernel paths together.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrnas.arch.architecture import Architecture, Block
-from hrnas.nn.conv import EmptyNorm, MixedDepthwise
+from hrnas.nn.conv import EmptyNorm, MixedDepthwise, make_activation
 from hrnas.nn.hidden import applies, hidden_paths
+from hrnas.nn.squeeze import SqueezeExcitation
 from hrnas.nn.transformer import LightweightTransformer
 
 
@@ -19,12 +19,14 @@ class SearchBlock(nn.Module):
     separate expand, depthwise, project of each path with one shared batch norm after their sum. The scales of
     `depthwise_norm` are the importance factors of the hidden channels.
 
-    settings: gives the norm and transformer settings of the whole network.
+    settings: gives the activation, the norm and the transformer settings of the whole network.
     """
 
     def __init__(self, block: Block, settings: Architecture) -> None:
         super().__init__()
         self.norm_settings = {"momentum": settings.norm_momentum, "eps": settings.norm_eps}
+        self.activation_name = settings.activation
+        self.activation = make_activation(settings.activation)
         self.skip = (
             nn.Identity()
             if block.is_residual
@@ -69,6 +71,7 @@ class SearchBlock(nn.Module):
         self.expand_norm = nn.BatchNorm2d(hidden, **self.norm_settings) if hidden else None
         self.depthwise = MixedDepthwise(block.kernels, stride=block.stride) if hidden else None
         self.depthwise_norm = nn.BatchNorm2d(hidden, **self.norm_settings) if hidden else None
+        self.gate = SqueezeExcitation(hidden, block.squeeze, activation=self.activation_name) if block.squeeze else None
         self.project = nn.Conv2d(hidden, out, 1, bias=False) if hidden else None
         self.project_norm: nn.BatchNorm2d | None = None
         if hidden:
@@ -90,15 +93,17 @@ class SearchBlock(nn.Module):
 
     def _hidden(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) through all kernel paths to (B, out_channels, H', W'), before the shared norm."""
-        if applies(x, (self.expand_norm, self.depthwise_norm)):
+        # The kernels know ReLU alone, and a gate needs the whole map before the projection.
+        is_plain = self.activation_name == "relu" and self.gate is None
+        if is_plain and applies(x, (self.expand_norm, self.depthwise_norm)):
             return hidden_paths(
                 x, self.expand, self.expand_norm, self.depthwise.paths, self.depthwise_norm, self.project,
                 stride=self.block.stride,
             )  # fmt: skip
-        hidden = F.relu(self.expand_norm(self.expand(x)), inplace=True)  # (B, E, H, W)
-        hidden = F.relu(self.depthwise_norm(self.depthwise(hidden)), inplace=True)  # (B, E, H', W')
-        return self.project(hidden)
+        hidden = self.activation(self.expand_norm(self.expand(x)))  # (B, E, H, W)
+        hidden = self.activation(self.depthwise_norm(self.depthwise(hidden)))  # (B, E, H', W')
+        return self.project(hidden if self.gate is None else self.gate(hidden))
 
     def extra_repr(self) -> str:
         kernels = ", ".join(f"{size}: {channels}" for size, channels in self.block.kernels)
-        return f"kernels={{{kernels}}}, tokens={self.block.tokens}"
+        return f"kernels={{{kernels}}}, tokens={self.block.tokens}, squeeze={self.block.squeeze}"

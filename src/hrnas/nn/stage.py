@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrnas.arch.architecture import Architecture, Stage
+from hrnas.nn.conv import make_activation
 from hrnas.nn.resizing import resize_to
 from hrnas.nn.search_block import SearchBlock
 
 
 class FusionModule(nn.Module):
-    """Each branch becomes the ReLU of the sum of the paths from its neighbours and itself; new branches are grown.
+    """Each branch becomes the activation of the sum of the paths from its neighbours and itself; new ones are grown.
 
     A path going up has stride 1 and nearest x2 upsampling after it. Where sizes differ (odd inputs) a path is resized
     to the size of the first one, that of the lowest source branch.
@@ -23,6 +24,8 @@ class FusionModule(nn.Module):
         self.routes = [(path.source, path.target) for path in stage.paths]
         self.paths = nn.ModuleList(SearchBlock(path.block, settings) for path in stage.paths)
         self.grow = nn.ModuleList(SearchBlock(block, settings) for block in stage.grow)
+        # Not in place: a sum of one path may be what came in.
+        self.activation = make_activation(settings.activation, in_place=False)
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
         """Take and return one map (B, C_i, H_i, W_i) a branch, highest resolution first."""
@@ -36,9 +39,9 @@ class FusionModule(nn.Module):
             else:
                 size = (fused[target].shape[2], fused[target].shape[3])
                 fused[target] = fused[target] + resize_to(x, size)
-        fused = [F.relu(x) for x in fused]
+        fused = [self.activation(x) for x in fused]
         for block in self.grow:
-            fused.append(block(fused[-1]))  # no ReLU after it
+            fused.append(block(fused[-1]))  # no activation after it
         return fused
 
 

@@ -1,10 +1,12 @@
 """The cut: a plan carried out on a network, its optimizer and its averaged weights.
 
 A cut is exact: the network computes what it computed with the removed channels' scales at zero and the removed tokens'
-presences at zero, in training and in evaluation. A channel of scale zero is not silent, it puts out relu(shift): what
+presences at zero, in training and in evaluation. A channel of scale zero is not silent, it puts out act(shift): what
 the projection makes of that is a constant, which the shared batch norm subtracts in training; in evaluation its running
-mean must, so the constant is taken out of the running mean with the channel. A token of presence zero is silent, and so
-is a transformer without a present token. The moments and averages of what stays are not changed.
+mean must, so the constant is taken out of the running mean with the channel. Behind a squeeze-excitation it would be no
+constant, for each image has its own gate: there a removed channel's shift is at zero too, and it is silent. A token of
+presence zero is silent, and so is a transformer without a present token. The moments and averages of what stays are not
+changed.
 """
 
 from collections.abc import Mapping, MutableMapping
@@ -17,6 +19,8 @@ from hrnas.models.network import Backbone
 from hrnas.nn.search_block import SearchBlock
 from hrnas.searching.plan import BlockCut, Plan
 
+_OF_CHANNELS = ("expand.", "expand_norm.", "depthwise_norm.", "gate.excite.")
+_FROM_CHANNELS = ("project.", "gate.squeeze.weight")
 _OF_TOKENS = ("transformer.projector.", "transformer.token_norm.", "transformer.queries")
 
 
@@ -38,7 +42,7 @@ def apply_plan(
         assert isinstance(block, SearchBlock), f"{name} is no search block"
         old_parameters = dict(block.named_parameters())
         modes = {path: module.training for path, module in block.named_modules()}
-        state = _cut_values(block.state_dict(), cut)
+        state = _cut_values(block.state_dict(), cut, block.activation)
         with torch.device("meta"):
             block.resize(cut.after)
         # What was made anew stands on the meta device; all else keeps its tensors.
@@ -55,18 +59,18 @@ def apply_plan(
         if optimizer is not None:
             _cut_optimizer(optimizer, old_parameters, dict(block.named_parameters()), cut)
         if averages is not None:
-            _cut_averages(averages, f"{name}.", cut)
+            _cut_averages(averages, f"{name}.", cut, block.activation)
     model.architecture = plan.architecture
 
 
-def _cut_values(state: Mapping[str, Tensor], cut: BlockCut) -> dict[str, Tensor]:
+def _cut_values(state: Mapping[str, Tensor], cut: BlockCut, activation: nn.Module) -> dict[str, Tensor]:
     """Return the values of a cut block (parameters and buffers by name), the removed channels' constants moved."""
     cut_state = _select(state, cut)
-    if cut.after.kernels != cut.before.kernels:
+    if cut.after.kernels != cut.before.kernels and not cut.before.squeeze:
         gone = torch.ones(cut.before.hidden_channels, dtype=torch.bool)
         gone[cut.kept] = False
-        shift = state["depthwise_norm.bias"]
-        constant = state["project.weight"][:, :, 0, 0] @ (shift.relu() * gone.to(shift))
+        silent = activation(state["depthwise_norm.bias"].clone())  # what a channel of scale zero puts out
+        constant = state["project.weight"][:, :, 0, 0] @ (silent * gone.to(silent))
         cut_state["project_norm.running_mean"] = cut_state["project_norm.running_mean"] - constant
     return cut_state
 
@@ -76,12 +80,15 @@ def _select(tensors: Mapping[str, Tensor], cut: BlockCut) -> dict[str, Tensor]:
     kept, tokens = cut.kept, cut.kept_tokens
     selected = {}
     for key, value in tensors.items():
-        if key.startswith(("expand.", "expand_norm.", "depthwise_norm.")):
+        if key.startswith(_OF_CHANNELS):
             if cut.after.kernels:
                 selected[key] = _taken(value, kept)
-        elif key.startswith("project."):
+        elif key.startswith(_FROM_CHANNELS):
             if cut.after.kernels:
                 selected[key] = _taken(value, kept, dim=1)
+        elif key == "gate.squeeze.bias":
+            if cut.after.kernels:
+                selected[key] = value
         elif key.startswith("transformer.") and not cut.after.tokens:
             continue
         elif key.startswith(_OF_TOKENS):
@@ -151,7 +158,7 @@ def _cut_optimizer(
             optimizer.state[new[name]] = state
 
 
-def _cut_averages(averages: MutableMapping[str, Tensor], prefix: str, cut: BlockCut) -> None:
+def _cut_averages(averages: MutableMapping[str, Tensor], prefix: str, cut: BlockCut, activation: nn.Module) -> None:
     values = {key.removeprefix(prefix): averages.pop(key) for key in list(averages) if key.startswith(prefix)}
-    for key, value in _cut_values(values, cut).items():
+    for key, value in _cut_values(values, cut, activation).items():
         averages[prefix + key] = value

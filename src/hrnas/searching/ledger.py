@@ -5,7 +5,7 @@ with it what belongs to none alone. The ledger counts as `costing.analytic` does
 """
 
 from hrnas.arch.architecture import Architecture
-from hrnas.costing.analytic import Size, cost, transformer_macs, transformer_params
+from hrnas.costing.analytic import Size, cost, last_channel_params, transformer_macs, transformer_params
 from hrnas.searching.units import unit_groups
 
 
@@ -34,8 +34,7 @@ class Ledger:
             hidden = self._hidden[name]
             self._hidden[name] = hidden - count
             macs, params = count * self.groups[group].macs, count * self.groups[group].params
-            # Half of the shared norm goes with the last channel: its shift stays.
-            params += block.out_channels * ((hidden > 0) - (hidden > count))
+            params += last_channel_params(block) * ((hidden > 0) - (hidden > count))
         assert 0 <= left - count <= self.groups[group].count, "no such units"
         self._left[group] = left - count
         self.counts["macs"] -= macs

@@ -237,7 +237,7 @@ def make_plan(architecture: Architecture, input_size: Size, kept: Tensor, reason
         hidden = before.hidden_channels
         changed[name] = BlockCut(
             before=before,
-            after=replace(before, kernels=kernels, tokens=tokens, shift=shift),
+            after=replace(before.with_kernels(kernels, shift=shift), tokens=tokens),
             kept=own[:hidden].nonzero().flatten(),
             kept_tokens=own[hidden:].nonzero().flatten(),
         )
@@ -256,7 +256,7 @@ def smallest_network(architecture: Architecture) -> Architecture:
     """Return the network left when every unit goes: skips and constants."""
     return architecture.with_blocks(
         {
-            name: replace(block, kernels=(), tokens=0, shift=bool(block.kernels) or block.shift)
+            name: replace(block.with_kernels((), shift=bool(block.kernels) or block.shift), tokens=0)
             for name, block in architecture.blocks()
         }
     )

@@ -2,10 +2,11 @@
 
 A unit that is to leave gets a deadline. Until then its presence falls from 1 to 0 with the third power of the steps
 left, so that it arrives flat. A channel's factor falls alike: at factor zero it puts out a constant, which a cut
-preserves. A token at presence zero is out of attention (`nn.transformer`); its factor stays as it is, for the layer
-norms behind it would undo a small one. A block that loses all its channels fades
-with the scale of its shared norm, which would undo any common scale of theirs. Freed units are held at zero until they
-are cut.
+preserves. Behind a squeeze-excitation, which weighs it anew for every image, it is no constant: there the channel's
+shift falls with the factor, and at zero the channel is silent. A token at presence zero is out of attention
+(`nn.transformer`); its factor stays as it is, for the layer norms behind it would undo a small one. A block that loses
+all its channels fades with the scale of its shared norm, which would undo any common scale of theirs. Freed units are
+held at zero until they are cut.
 
 U number of units.
 """
@@ -44,11 +45,15 @@ class Retirement:
         assert num_units(groups) == len(self.deadline), "deadlines and presences belong to another network"
         self._model = model
         self._channels: list[tuple[str, slice]] = []  # a block that has channels, and which they are
+        self._gated: list[tuple[str, slice]] = []  # the same, of those with a squeeze-excitation
         transformers, is_token = [], []
+        blocks = dict(model.architecture.blocks())
         for name, first, own in blocks_of(groups):
             count = sum(group.count for group in own if group.kernel_size is not None)
             if count:
                 self._channels.append((name, slice(first, first + count)))
+            if blocks[name].squeeze:
+                self._gated.append(self._channels[-1])
             is_token.append(torch.zeros(count, dtype=torch.bool))
             if own[-1].kernel_size is None:
                 transformer = model.get_submodule(f"{name}.transformer")
@@ -65,6 +70,14 @@ class Retirement:
         return self.deadline != STAYS
 
     @property
+    def fades(self) -> Tensor:
+        """bool (U,): units of which much may be left at factor zero, so that they cannot vanish at once."""
+        fades = self._is_token.clone()
+        for _, own in self._gated:
+            fades[own] = True
+        return fades
+
+    @property
     def gone(self) -> Tensor:
         """bool (U,): units that are at zero and can be cut."""
         return self.presence == 0
@@ -76,7 +89,7 @@ class Retirement:
 
     @torch.no_grad()
     def vanish(self, chosen: Tensor, step: int) -> None:
-        """Put units at zero at once, bool (U,): dead ones, of which little is left."""
+        """Put units at zero at once, bool (U,): dead ones, of which little is left; none of those that fade."""
         self.deadline[chosen] = step
         self.presence[chosen] = 0.0
         self._scale_channels((~chosen).float())
@@ -111,10 +124,14 @@ class Retirement:
         self.deadline, self.presence = self.deadline[kept], self.presence[kept]
 
     def _scale_channels(self, ratio: Tensor) -> None:
-        """Multiply the factors of the channels, and their averages, by their ratios; ratio: float (U,)."""
-        for tensors, slices in self._of_blocks("depthwise_norm.weight", self._channels):
-            there = ratio.to(tensors[0].device)
-            torch._foreach_mul_(tensors, [there[own] for own in slices])
+        """Multiply the factors of the channels, and their averages, by their ratios; ratio: float (U,).
+
+        Behind a squeeze-excitation their shifts too.
+        """
+        for name, blocks in (("depthwise_norm.weight", self._channels), ("depthwise_norm.bias", self._gated)):
+            for tensors, slices in self._of_blocks(name, blocks):
+                there = ratio.to(tensors[0].device)
+                torch._foreach_mul_(tensors, [there[own] for own in slices])
 
     def _of_blocks(self, name: str, blocks: list[tuple[str, slice]]) -> Iterator[tuple[list[Tensor], list[slice]]]:
         """Yield a parameter of each of some blocks, with the blocks' units; then the averages of these parameters."""

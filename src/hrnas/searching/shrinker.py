@@ -273,11 +273,9 @@ class Shrinker:
         except BudgetError:
             return False
         before = self._probe_output()
-        is_token = torch.tensor([group.kernel_size is None for group in self._groups]).repeat_interleave(
-            torch.tensor([group.count for group in self._groups])
-        )
-        retirement.vanish(chosen & ~is_token, self.steps_done)
-        retirement.retire(chosen & is_token, min(self.steps_done + self._fade_steps, exact_step))
+        fades = retirement.fades
+        retirement.vanish(chosen & ~fades, self.steps_done)
+        retirement.retire(chosen & fades, min(self.steps_done + self._fade_steps, exact_step))
         return self._cut(plan_dead(self.architecture, self.input_size, retirement.gone, align=self.align), before)
 
     def _settle(self, index: int) -> None:
