@@ -4,7 +4,7 @@ H height, W width in pixels of the image as it was read.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,20 @@ IGNORED: Final = 255
 """The class index of a pixel that takes no part in the loss or in a metric, whatever value the file used for it."""
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sample(Generic[T]):
     """One labelled image as it was read.
 
     image: uint8 (H, W, 3), RGB.
-    mask: uint8 (H, W), class indices 0..num_classes-1, or IGNORED.
+    truth: what the task predicts: a mask uint8 (H, W) of class indices 0..num_classes-1 or IGNORED; a Person; a class.
     name: unique within its split; used to seed nothing, only to name predictions and errors.
     """
 
     image: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
+    truth: T
     name: str
 
 
