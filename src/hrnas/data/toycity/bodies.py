@@ -213,6 +213,7 @@ def _person(shapes: Shapes, thing: Thing) -> None:
     height = thing.pose.height
     top, legs, skin, hair, extra = thing.colours
     joint = joints(thing.pose)
+    shapes.start_figure()
     cloth = {"second": extra, "detail": (thing.seed % 3 / 2.5, 0.0, 0.0)}
     for side in ("left", "right"):
         hip, knee, ankle = (joint[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))

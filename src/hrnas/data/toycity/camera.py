@@ -30,6 +30,25 @@ def pixel_rays(view: View, height: int, width: int) -> NDArray[np.float64]:
     return rays
 
 
+def project(view: View, points: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
+    """Return where points (..., 3) of the world lie in the picture: column, row and depth in metres, (..., 3).
+
+    Columns and rows count from the left upper corner of the picture, whose first pixel has its middle at 0.5, 0.5. They
+    mean nothing where the depth is not above 0: behind the camera.
+    """
+    focal = width / 2 / math.tan(view.field_of_view / 2)
+    x, y, up = np.moveaxis(points - np.array(view.position), -1, 0)
+    cos_yaw, sin_yaw = math.cos(view.heading), math.sin(view.heading)
+    level, right = cos_yaw * x + sin_yaw * y, sin_yaw * x - cos_yaw * y
+    cos_pitch, sin_pitch = math.cos(view.pitch), math.sin(view.pitch)
+    depth, down = cos_pitch * level + sin_pitch * up, sin_pitch * level - cos_pitch * up
+    cos, sin = math.cos(view.roll), math.sin(view.roll)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        column = width / 2 + focal * (cos * right + sin * down) / depth
+        row = height / 2 + focal * (cos * down - sin * right) / depth
+    return np.stack([column, row, depth], axis=-1)
+
+
 def tile_order(height: int, width: int) -> NDArray[np.int64]:
     """Return the flat indices of the pixels, (height * width,), tile by tile: neighbours together."""
     tile = np.arange(height)[:, None] // _TILE * width + np.arange(width) // _TILE

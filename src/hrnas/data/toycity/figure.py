@@ -19,6 +19,12 @@ FOREARM: Final = 0.155
 HALF_SHOULDERS: Final = 0.115
 HALF_HIPS: Final = 0.055
 ANKLE: Final = 0.04
+_FACE: Final[dict[str, Point]] = {
+    "nose": (0.05, 0.0, -0.014),
+    "left_eye": (0.044, 0.019, 0.004), "right_eye": (0.044, -0.019, 0.004),
+    "left_ear": (-0.005, 0.043, -0.006), "right_ear": (-0.005, -0.043, -0.006),
+}  # fmt: skip
+"""From the middle of the head; a little below its skin, so that a ray toward one of them meets the head."""
 SADDLE_HEIGHT: Final = 0.93
 """Metres from the ground to the hips of somebody on a bicycle."""
 _STANDING_HIP: Final = ANKLE + THIGH + SHIN
@@ -79,6 +85,8 @@ def joints(pose: Pose) -> dict[str, Point]:
     h = pose.height
     ahead, up = math.sin(pose.lean), math.cos(pose.lean)
     found: dict[str, Point] = {"head": ((TORSO + 0.115) * h * ahead, 0.0, pose.hip_height + (TORSO + 0.115) * h * up)}
+    x, y, z = found["head"]
+    found |= {name: (x + front * h, y + left * h, z + above * h) for name, (front, left, above) in _FACE.items()}
     for i, (name, side) in enumerate((("left", 1), ("right", -1))):
         hip = (0.0, side * HALF_HIPS * h, pose.hip_height)
         shoulder = (TORSO * h * ahead, side * HALF_SHOULDERS * h, pose.hip_height + TORSO * h * up)

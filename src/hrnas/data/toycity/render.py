@@ -1,5 +1,6 @@
 """From a world to a picture: rays, surfaces, sun and shadow, sky and haze. H height, W width, n pixels of a kind."""
 
+from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -10,6 +11,7 @@ from hrnas.data.toycity import textures
 from hrnas.data.toycity.bodies import make_bodies
 from hrnas.data.toycity.camera import develop, make_sensor, pixel_rays, tile_order
 from hrnas.data.toycity.raycast import cast, normals
+from hrnas.data.toycity.shapes import Bodies
 from hrnas.data.toycity.world import NAMES, Light, World
 
 F32 = NDArray[np.float32]
@@ -19,11 +21,23 @@ _LIFT: Final = 0.02  # metres off the surface, so that a shadow ray does not mee
 _SHADOW_RANGE: Final = 70.0  # metres from the camera; farther off a shadow is less than the haze
 
 
-def render(world: World, height: int, width: int, random: Random) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Take a picture of the world with a camera drawn from `random`.
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """What the camera sees, and what each pixel shows.
 
-    Returns the image, uint8 (H, W, 3) RGB, and the mask, uint8 (H, W), indices of NAMES.
+    image: uint8 (H, W, 3), RGB. mask: uint8 (H, W), indices of NAMES.
+    solid: int64 (H, W), rows of `bodies`, -1 for the sky. distance: float32 (H, W), metres, inf for the sky.
     """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    solid: NDArray[np.int64]
+    distance: F32
+    bodies: Bodies
+
+
+def render(world: World, height: int, width: int, random: Random) -> Picture:
+    """Take a picture of the world with a camera drawn from `random`."""
     bodies = make_bodies(world)
     order = tile_order(height, width)
     rays = pixel_rays(world.view, height, width).reshape(-1, 3)[order]
@@ -68,10 +82,15 @@ def render(world: World, height: int, width: int, random: Random) -> tuple[NDArr
     clear = np.exp(-distance / np.float32(world.light.haze))[:, None]
     light[seen] = clear * outgoing + (1 - clear) * np.array(world.light.horizon, np.float32)
 
-    image, labels = np.empty_like(light), np.empty_like(mask)
-    image[order], labels[order] = light, mask
+    place = np.argsort(order)
     generator = np.random.Generator(np.random.PCG64(random.getrandbits(64)))
-    return develop(image.reshape(height, width, 3), make_sensor(random), generator), labels.reshape(height, width)
+    return Picture(
+        image=develop(light[place].reshape(height, width, 3), make_sensor(random), generator),
+        mask=mask[place].reshape(height, width),
+        solid=hits.solid[place].reshape(height, width),
+        distance=hits.distance[place].reshape(height, width),
+        bodies=bodies,
+    )
 
 
 def _place(point: F32) -> NDArray[np.int64]:

@@ -37,6 +37,7 @@ class Bodies:
 
     thing: int64 (P,), row of World.things, -1 for the ground. category: uint8 (P,), index of NAMES; the ground's is of
     no use, its surface decides. material: uint8 (P,). colour, second: float32 (P, 3). detail: float32 (P, 3).
+    figure: bool (P,), whether it is part of a human figure, clothes and bag included; a bicycle is not.
     shift: float32 (P,), metres by which a solid's texture is moved so that no two look alike.
     """
 
@@ -47,6 +48,7 @@ class Bodies:
     colour: NDArray[np.float32]
     second: NDArray[np.float32]
     detail: NDArray[np.float32]
+    figure: NDArray[np.bool_]
     shift: NDArray[np.float32]
 
 
@@ -60,11 +62,15 @@ class Shapes:
 
     def ground(self) -> None:
         # Its edge is so far off that it looks like the horizon.
-        self.head: tuple[float, ...] = (0.0, 0.0, 0.0, -1, 0, 0.0)
+        self.head: tuple[float, ...] = (0.0, 0.0, 0.0, -1, 0, 0.0, 0)
         self.block((-600, 600, -600, 600), -1.0, (-600, 600, -600, 600), 0.0, Material.GROUND, (0.3, 0.3, 0.3))
 
     def start(self, row: int, thing: Thing) -> None:
-        self.head = (*thing.position, thing.heading, row, NAMES.index(thing.category), thing.seed % 9973 / 10)
+        self.head = (*thing.position, thing.heading, row, NAMES.index(thing.category), thing.seed % 9973 / 10, 0)
+
+    def start_figure(self) -> None:
+        """What follows of the thing at hand is its human figure."""
+        self.head = (*self.head[:-1], 1)
 
     def _part(self, which: int, shape: tuple[float, ...], material: Material, paint: tuple[float, ...]) -> None:
         self.shapes[which].append(shape)
@@ -91,7 +97,7 @@ class Shapes:
 
     def finish(self) -> Bodies:
         """Move all shapes to the world and build the table."""
-        parts = [np.array(rows, np.float64).reshape(-1, 16) for rows in self.parts]
+        parts = [np.array(rows, np.float64).reshape(-1, 17) for rows in self.parts]
         blocks, capsules, ellipsoids = (
             np.array(rows, np.float64).reshape(-1, width) for rows, width in zip(self.shapes, (10, 7, 8), strict=True)
         )
@@ -112,10 +118,11 @@ class Shapes:
             thing=table[:, 3].astype(np.int64),
             category=table[:, 4].astype(np.uint8),
             shift=table[:, 5].astype(np.float32),
-            material=table[:, 6].astype(np.uint8),
-            colour=table[:, 7:10].astype(np.float32),
-            second=table[:, 10:13].astype(np.float32),
-            detail=table[:, 13:16].astype(np.float32),
+            figure=table[:, 6].astype(np.bool_),
+            material=table[:, 7].astype(np.uint8),
+            colour=table[:, 8:11].astype(np.float32),
+            second=table[:, 11:14].astype(np.float32),
+            detail=table[:, 14:17].astype(np.float32),
         )
 
 

@@ -1,0 +1,90 @@
+"""The numbered scenes that all of Toy City's sets are taken from, and the cache that keeps what was taken."""
+
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrnas.cache import cache_folder
+from hrnas.data.toycity.placing import make_world
+from hrnas.data.toycity.render import Picture, render
+from hrnas.data.toycity.world import World
+from hrnas.errors import InputError, did_you_mean
+
+VERSION: Final = 1
+"""Part of every scene's seed and of every cache file's name: raise it when a change alters any pixel."""
+
+SPLITS: Final = ("train", "validation", "test")
+
+
+class Scenes:
+    """The scenes of a split: worlds drawn by number, the same for every set and every size.
+
+    Raises InputError for an unknown split, or a height or width below `smallest` pixels; `usual` is a size to propose.
+    """
+
+    def __init__(
+        self, split: str, *, size: tuple[int, int], seed: int, smallest: int, usual: tuple[int, int]
+    ) -> None:  # fmt: skip
+        if split not in SPLITS:
+            raise InputError(f"Unknown split '{split}' of Toy City. {did_you_mean(split, SPLITS)}")
+        if min(size) < smallest:
+            raise InputError(
+                f"Toy City size is {size[0]}x{size[1]}; height and width must be at least {smallest} pixels. "
+                f"Give a larger size, such as {usual[0]}x{usual[1]}."
+            )
+        self.split = split
+        self.size = size
+        self.seed = seed
+
+    def draw(self, number: int) -> tuple[World, Random]:
+        """Return world `number` and the random numbers that go on to its camera."""
+        # A text as seed: Python hashes it with SHA-512, so that no two splits or samples come near each other.
+        random = Random(f"toycity {VERSION} {self.seed} {self.split} {number}")
+        return make_world(random), random
+
+    def picture(self, world: World, random: Random) -> Picture:
+        """Take the picture of a world from `draw`."""
+        return render(world, *self.size, random)
+
+    def file(self, kind: str, length: int, cache: Path | None) -> Path:
+        """Return where the set `kind` of `length` samples is kept."""
+        name = f"{kind}-v{VERSION}-seed{self.seed}-{self.split}-{self.size[0]}x{self.size[1]}-{length}.npz"
+        return (cache or cache_folder()) / name
+
+
+def check_length(length: int) -> int:
+    """Return a number of samples that is at least 1; raise InputError for another."""
+    if length < 1:
+        raise InputError(f"Toy City length is {length}; at least 1 sample is needed. Give a larger length or none.")
+    return length
+
+
+def load(file: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of a cache file; none when there is no such file, or none that is whole."""
+    try:
+        # Opened here: of a file that is no archive numpy would leave its own handle open.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError):
+        return {}
+
+
+def store(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write a cache file under a temporary name, then rename it: nobody ever sees half a file."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.stem, suffix=".tmp")
+    except OSError:
+        return  # an unwritable cache costs the next start a rendering, nothing else
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, **arrays)
+        os.replace(temporary, file)
+    except OSError:  # a full disk
+        Path(temporary).unlink(missing_ok=True)
