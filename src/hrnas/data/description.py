@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from hrnas.data import camvid, coco
+from hrnas.data import ade20k, camvid, cityscapes, coco
 from hrnas.data.class_folders import class_folders
 from hrnas.data.coco_joints import COCO_SKELETON
 from hrnas.data.fields import Fields, read_yaml
@@ -112,6 +112,17 @@ class KnownMasks:
 
 
 _KNOWN_MASKS: Final = {
+    "ade20k": KnownMasks(
+        check_layout=ade20k.check_layout,
+        splits={
+            "train": SplitFolders(images="images/training", labels="annotations/training"),
+            "validation": SplitFolders(images="images/validation", labels="annotations/validation"),
+        },
+        names=ade20k.NAMES,
+        colors=ade20k.COLORS,
+        ignore=(),
+        label_map=ade20k.LABEL_MAP,
+    ),
     "camvid": KnownMasks(
         check_layout=camvid.check_layout,
         splits={
@@ -122,6 +133,27 @@ _KNOWN_MASKS: Final = {
         names=camvid.NAMES,
         colors=camvid.COLORS,
         ignore=(camvid.VOID,),
+    ),
+    "cityscapes": KnownMasks(
+        check_layout=cityscapes.check_layout,
+        splits={
+            "train": SplitFolders(
+                images="leftImg8bit/train",
+                labels="gtFine/train",
+                image_suffix="_leftImg8bit",
+                label_suffix="_gtFine_labelIds",
+            ),
+            "validation": SplitFolders(
+                images="leftImg8bit/val",
+                labels="gtFine/val",
+                image_suffix="_leftImg8bit",
+                label_suffix="_gtFine_labelIds",
+            ),
+        },
+        names=cityscapes.NAMES,
+        colors=cityscapes.COLORS,
+        ignore=(),
+        label_map=cityscapes.LABEL_MAP,
     ),
 }
 

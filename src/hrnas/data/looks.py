@@ -25,7 +25,7 @@ COUNTED: Final = {"segmentation": "pixel of", "pose": "person with", "classifica
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """One picture. image: uint8 (H, W, 3); labels: the same with what is known of it, to be shown beside it.
+    """One picture. image: uint8 (H, W, 3); labels: makes a picture of what is known of it, to be shown beside it.
 
     counts: int64 (K,), of each class or joint; total: what a count can be at most; ignored: void among it.
     unknown: pixels by label value that no class covers. broken, mismatch: what is wrong with its files, a line each.
@@ -33,7 +33,7 @@ class Look:
 
     name: str
     image: NDArray[np.uint8] | None = None
-    labels: NDArray[np.uint8] | None = None
+    labels: Callable[[], NDArray[np.uint8]] | None = None
     counts: NDArray[np.int64] | None = None
     total: int = 0
     ignored: int = 0
@@ -73,7 +73,7 @@ def _people_look(dataset: Any, samples: list[Sample[Any]]) -> Look:
     return Look(
         name=samples[0].name,
         image=samples[0].image,
-        labels=draw_people(
+        labels=lambda: draw_people(
             samples[0].image, dataset.skeleton, [person.joints for person in people], [person.box for person in people]
         ),
         counts=sum((person.joints[:, 2] > 0 for person in people), np.zeros(len(dataset.names), np.int64)),
@@ -85,8 +85,13 @@ def _class_look(dataset: DataSet, samples: list[Sample[int]]) -> Look:
     sample = samples[0]
     counts = np.zeros(len(dataset.names), np.int64)
     counts[sample.truth] = 1
-    labels = name_tile(dataset.names[sample.truth], dataset.colors[sample.truth])
-    return Look(name=sample.name, image=sample.image, labels=labels, counts=counts, total=1)
+    return Look(
+        name=sample.name,
+        image=sample.image,
+        labels=lambda: name_tile(dataset.names[sample.truth], dataset.colors[sample.truth]),
+        counts=counts,
+        total=1,
+    )
 
 
 def _pair_look(pair: Pair, table: LabelTable, colors: Sequence[RGB]) -> Look:
@@ -118,7 +123,7 @@ def _of_mask(
     return Look(
         name=name,
         image=image,
-        labels=colorize(mask, colors),
+        labels=lambda: colorize(mask, colors),
         counts=pixels[: len(colors)],
         total=mask.size,
         ignored=int(pixels[IGNORED]),

@@ -81,8 +81,9 @@ def _tile_height(looks: list[Look]) -> int:
 def _pair_tile(look: Look, tall: int) -> Image.Image:
     """Return image and labels side by side, each fitted into its tile."""
     tile = Image.new("RGB", (2 * TILE_WIDTH, tall), _GREY)
+    labels = None if look.labels is None else look.labels()
     for column, (picture, method) in enumerate(
-        ((look.image, Image.Resampling.BILINEAR), (look.labels, Image.Resampling.NEAREST))
+        ((look.image, Image.Resampling.BILINEAR), (labels, Image.Resampling.NEAREST))
     ):
         left = column * TILE_WIDTH
         if picture is None:
