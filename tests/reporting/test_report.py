@@ -269,7 +269,8 @@ def test_a_run_that_was_stopped_gives_a_report(tmp_path: Path) -> None:
 
 
 def test_the_page_of_another_task_has_its_figures_parts_and_conditions(pose_record: RunRecord) -> None:
-    text = Page(render(pose_record)).text
+    page = render(pose_record)
+    text = Page(page).text
     assert "validation, 101 samples boxes: ground truth, flip test: yes, decoder: dark" in text
     for score in pose_record.scores.values():
         for name, value in score.figures.items():
@@ -278,7 +279,9 @@ def test_the_page_of_another_task_has_its_figures_parts_and_conditions(pose_reco
         for row in score.parts.rows:
             assert row.name in text
             assert row.value is None or f"{row.value:.4f}" in text
-    assert "PCK@0.2 of the torso by joint validation PCK test PCK nose" in text  # no share, no column of shares
+    assert "PCK@0.2 of the torso by joint validation PCK test PCK nose" in text
+    section = page[page.index('<section id="parts">') : page.index('<section id="predictions">')]
+    assert 'class="n dim"' not in section  # no share, no column of shares
     assert "Validation oks_ap" in text
     for word in ("miou", "IoU", "pixel", "class"):
         assert word not in text.replace("pixels of", "")
@@ -358,6 +361,23 @@ def test_pictures_are_few_and_bounded(tmp_path: Path) -> None:
     assert large.uri is not None
     assert len(large.uri) < MAX_BYTES * 4 / 3 + 100
     assert half.uri is None
+
+
+@pytest.mark.parametrize(("panels", "size", "narrow"), [(1, (224, 224), 1), (2, (150, 200), 1), (3, (240, 180), 0)])
+def test_pictures_of_people_and_crops_are_not_blown_up(
+    tmp_path: Path, pose_record: RunRecord, panels: int, size: tuple[int, int], narrow: int
+) -> None:
+    picture(tmp_path / "one.png", panels, size)
+    pictures = (Picture(split="test", name="one", path=tmp_path / "one.png"),)
+    assert render(replace(pose_record, predictions=pictures)).count('class="pictures narrow"') == narrow
+
+
+def test_a_long_list_among_the_options_is_cut_short(pose_record: RunRecord) -> None:
+    config = {"data": {"sigmas": [index / 100 for index in range(17)]}, "size": [3, 4], "names": ["a", "b"]}
+    text = Page(render(replace(pose_record, config=config))).text
+    assert (
+        "data.sigmas 0.0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, … (17 in all) size 3 × 4 names ['a', 'b']" in text
+    )
 
 
 def test_a_picture_that_cannot_be_read_is_said(search_run: Path, tmp_path: Path) -> None:

@@ -233,6 +233,13 @@ def test_an_evaluation_that_names_no_metric_is_told_by_its_first_figure(run: Pat
     assert 'id="parts"' not in render(record)
 
 
+def test_what_lies_beside_a_picture_is_no_picture(run: Path) -> None:
+    folder = run / "predictions" / "validation"
+    shutil.copy(folder / "street_000.png", folder / "street_000.labels.png")
+    (folder / "street_001.json").write_text("[]")
+    assert [picture.name for picture in read_run(run).predictions] == [f"street_{index:03d}" for index in range(4)]
+
+
 def test_a_run_stopped_half_way_is_read(tmp_path: Path) -> None:
     record = read_run(write_run(tmp_path / "stopped", stop_at=430))
     assert not record.finished
@@ -327,6 +334,7 @@ def test_seconds_of_evaluations_and_of_waiting_add_up_where_every_line_has_them(
     (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     record = read_run(run)
     assert (record.loop_seconds, record.evaluation_seconds, record.data_seconds) == (28.0, 5.0, 0.75)
+    assert record.evaluations[0].figures == {"miou": 0.1, "pixel_accuracy": 0.5}  # no time or cost is a figure
     page = render(record)
     assert "<dt>validations</dt><dd>5 s, 17.9 % of the loop</dd>" in page.replace("\N{NO-BREAK SPACE}", " ")
     del lines[0]["data_seconds"], lines[1]["evaluation_seconds"]  # as an older run has them, resumed by this one

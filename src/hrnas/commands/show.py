@@ -16,7 +16,7 @@ from hrnas.reporting.terminal import summary_tables
 
 @dataclass(frozen=True, kw_only=True)
 class ShowOptions:
-    """Show a run: networks, result, classes, cuts and every search block. Or the blocks of an architecture file.
+    """Show a run: networks, result, its parts, cuts and every search block. Or the blocks of an architecture file.
 
     run: the run directory, or an architecture.json.
     """

@@ -23,7 +23,7 @@ WEIGHT_HEIGHT: Final = 120.0
 GAIN_HEIGHT: Final = 80.0
 CHANGES_HEIGHT: Final = 80.0
 WEIGHT_ALONE_HEIGHT: Final = 182.0
-"""Without a gain below it, the weight's panel makes the figure as high as loss and miou beside it."""
+"""Without a gain below it, the weight's panel makes the figure as high as loss and score beside it."""
 MAX_TALL_CUTS: Final = 24
 """Up to so many cuts are lines through the plot; more are ticks at its foot, so that the curves stay readable."""
 
