@@ -282,3 +282,15 @@ def test_averages_follow_a_cut_and_another_network() -> None:
         for name, value in network.state_dict().items():
             if name in before:
                 torch.testing.assert_close(averages.tensors[name], before[name].lerp(value, 1 - decay), msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_holds_two_numbers_a_parameter(kind: str) -> None:
+    """What costing.memory adds up."""
+    model = tiny_network(0)
+    optimizer = make_optimizer(model, OptimizerOptions(kind=kind))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    held = sum(value.numel() for state in optimizer.state.values() for value in state.values() if value.dim())
+    assert held == 2 * sum(parameter.numel() for parameter in model.parameters())

@@ -112,7 +112,7 @@ def training_memory(
     precision: float32 or bfloat16. recompute: search blocks keep their inputs only. device: its type; what is not cpu
     has neither oneDNN's scratch nor the C library's unused pieces, and is not measured. kernels: the CPU kernels are
     there; they work in float32.
-    num_moments: numbers the optimizer holds a parameter; num_averages: averages of it.
+    num_moments: numbers the optimizer holds a parameter, two in AdamW, Adam and RMSprop; num_averages: averages of it.
     """
     number = {"float32": _FLOAT, "bfloat16": 2}[precision]
     has_kernels = kernels and device == "cpu" and number == _FLOAT
