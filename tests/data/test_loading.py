@@ -1,5 +1,6 @@
 """Loading: the same batches whatever the workers and wherever a run begins; errors and Ctrl-C arrive clean."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -154,6 +155,20 @@ def test_an_error_in_a_worker_arrives_as_itself(full_tree, workers: int) -> None
         assert str(error.value).startswith(f"Mask {broken} holds label values no class covers: 9 (96 pixels).")
         assert "\n" not in str(error.value)
         assert error.value.__cause__ is None
+
+
+class Faulty(Numbered):
+    """A set with a mistake of ours in it."""
+
+    def read(self, index: int) -> Sample:
+        raise KeyError("a mistake")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_mistake_of_ours_in_a_worker_ends_the_workers(workers: int) -> None:
+    with pytest.raises(RuntimeError, match="KeyError: 'a mistake'"):
+        batches(Faulty(5), workers=workers)
+    assert not [child for child in multiprocessing.active_children() if child.is_alive()]
 
 
 def test_leaving_early_ends_the_workers() -> None:

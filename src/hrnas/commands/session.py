@@ -85,7 +85,7 @@ class Session:
             seed=seed,
             first_step=0,
             num_steps=num_batches,
-            options=AugmentOptions.none(),
+            options=settled(AugmentOptions.none(), self.task.own, self.description.task, "augment"),
             workers=self.workers,
         )
         for batch in self.processes.shared(batches):

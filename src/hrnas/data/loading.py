@@ -8,6 +8,7 @@ B batch, H height, W width of the network's input.
 
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -156,9 +157,14 @@ _Read = TypeVar("_Read")
 
 @dataclass(frozen=True)
 class _Failed:
-    """A user's error met by a worker, sent as a value: an exception would arrive wrapped in the worker's traceback."""
+    """An error met by a worker, sent as a value.
+
+    A user's would arrive wrapped in the worker's traceback; any other would hold on to the workers, which its traceback
+    leads to, and the process would wait for them at its end.
+    """
 
     message: str
+    is_users: bool
 
 
 class _Reader(Dataset[Any], Generic[_Read]):
@@ -169,7 +175,9 @@ class _Reader(Dataset[Any], Generic[_Read]):
         try:
             return [self.read_batch(batch)]
         except InputError as error:
-            return [_Failed(str(error))]
+            return [_Failed(str(error), is_users=True)]
+        except Exception:
+            return [_Failed(traceback.format_exc(), is_users=False)]
 
     def __getitem__(self, index: Any) -> "_Read":
         raise NotImplementedError("read by batches")
@@ -262,7 +270,7 @@ def _loaded(reader: _Reader[_Read], plan: Any, workers: int) -> Iterator[_Read]:
     try:
         for batch in batches:
             if isinstance(batch, _Failed):
-                raise InputError(batch.message)
+                raise (InputError if batch.is_users else RuntimeError)(batch.message)
             yield batch
     finally:
         del batches  # the last reference: its end stops the workers
