@@ -5,10 +5,12 @@ from random import Random
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from architectures import random_architecture
-from hrnas.arch.architecture import Architecture
+from hrnas.arch.architecture import Architecture, DenseHead
 from hrnas.arch.presets import search_space
 from hrnas.costing.analytic import cost
 from hrnas.costing.memory import training_memory
@@ -24,13 +26,25 @@ from hrnas.searching.plan import smallest_network, uniform_network
 from hrnas.tasks.segmentation import Segmentation
 
 WIDE = search_space("hr-small").supernet(11)
+GATED = search_space("hr-small", activation="swish", squeeze_ratio=0.5)
+
+
+class Labels:
+    """What a training step asks of a task: the cross-entropy of one label an image."""
+
+    def loss_terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"cross_entropy": F.cross_entropy(outputs.float(), targets, reduction="sum")}
+
+    def weight(self, targets: Tensor) -> Tensor:
+        return torch.tensor(float(len(targets)))
 
 
 def allocated(architecture: Architecture, size: tuple[int, int], batch: int, *, precision: str, recompute: bool) -> int:
     """Return the most bytes torch had given out at a time during two training steps, building included."""
     assert architecture.head is not None
     classes = architecture.head.outputs
-    task = Segmentation(names=tuple(map(str, range(classes))), colors=((0, 0, 0),) * classes)
+    is_dense = isinstance(architecture.head, DenseHead)
+    task = Segmentation(names=tuple(map(str, range(classes))), colors=((0, 0, 0),) * classes) if is_dense else Labels()
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         model = Network(architecture).to(memory_format=torch.channels_last)
@@ -42,6 +56,7 @@ def allocated(architecture: Architecture, size: tuple[int, int], batch: int, *, 
             images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
             images = images.contiguous(memory_format=torch.channels_last)
             targets = torch.randint(0, classes, (batch, *size), dtype=torch.uint8)
+            targets = targets if is_dense else targets[:, 0, 0].long()
             train_step(state, normalize(images), targets, task, 1e-6)
     changes = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = highest = 0
@@ -62,6 +77,8 @@ def allocated(architecture: Architecture, size: tuple[int, int], batch: int, *, 
         (search_space("hr-small", "residual").supernet(11), (32, 64), 2, "float32", False),
         (search_space("hr-small", "residual").supernet(11), (32, 64), 2, "bfloat16", True),
         (search_space("hr-small").supernet(150), (64, 64), 4, "float32", True),
+        (GATED.supernet(11), (75, 102), 2, "bfloat16", False),
+        (GATED.supernet(11, head="classes"), (96, 96), 4, "float32", False),
     ],
 )
 def test_the_prediction_is_what_torch_takes(
@@ -86,6 +103,8 @@ def test_the_prediction_is_what_torch_takes(
         (WIDE, (75, 102), 4, False),
         (uniform_network(WIDE, 0.25), (96, 128), 4, True),
         (search_space("hr-small", "residual").supernet(11), (32, 64), 2, False),
+        (search_space("hr-small").supernet(11, head="classes"), (75, 102), 4, False),
+        (search_space("hr-small", squeeze_ratio=0.5).supernet(11), (75, 102), 2, False),
     ],
 )
 def test_the_prediction_with_the_kernels(

@@ -85,7 +85,9 @@ class SearchSpace:
                 f"it needs one for each of the {counts[-1]} branches, or none."
             )
         if not 0 <= self.squeeze_ratio < math.inf:
-            raise InputError(f"Space '{self.name}': squeeze_ratio is {self.squeeze_ratio}; 0 or a positive number.")
+            raise InputError(
+                f"Space '{self.name}': squeeze_ratio is {self.squeeze_ratio}; it must be 0 or a positive number."
+            )
 
     def supernet(self, outputs: int | None, in_channels: int = 3, head: str = DenseHead.kind) -> Architecture:
         """Return the widest network of the space.
