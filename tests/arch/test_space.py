@@ -130,8 +130,11 @@ def test_what_is_given_takes_the_place_of_the_spaces_own() -> None:
 def test_a_head_the_space_does_not_have_is_refused() -> None:
     with pytest.raises(InputError, match=r"Unknown head 'denze'\. Did you mean 'dense'\? Known: classes, dense\."):
         HR.supernet(3, head="denze")
-    with pytest.raises(InputError, match=r"Space 'hr' has no head of classes\. Choose another, or give it class_cha"):
-        replace(HR, class_channels=()).supernet(3, head="classes")
+    for space, got, needed in ((replace(HR, class_channels=()), 0, 4), (replace(HR, stages=HR.stages[:2]), 4, 2)):
+        assert space.supernet(3).head is not None
+        words = f"Space 'hr' has {got} class_channels; a head of classes needs one for each of its {needed} branches"
+        with pytest.raises(InputError, match=words):
+            space.supernet(3, head="classes")
 
 
 def test_presets_by_name() -> None:
@@ -172,10 +175,6 @@ STEM = (StemConv(out_channels=4),)
         ({"expand_ratio": 0}, "Space 'tiny': expand ratios, head_channels and tokens must be at least 1."),
         ({"head_expand_ratio": 0}, "Space 'tiny': expand ratios, head_channels and tokens must be at least 1."),
         ({"head_channels": 0}, "Space 'tiny': expand ratios, head_channels and tokens must be at least 1."),
-        (
-            {"class_channels": (4, 8)},
-            "Space 'tiny': class_channels has 2 widths; it needs one for each of the 1 branches, or none.",
-        ),
         ({"squeeze_ratio": -0.5}, "Space 'tiny': squeeze_ratio is -0.5; it must be 0 or a positive number."),
         ({"tokens": 0}, "Space 'tiny': expand ratios, head_channels and tokens must be at least 1."),
         ({"stem": ()}, "Space 'tiny' has an empty stem; give it at least one convolution."),
