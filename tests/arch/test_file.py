@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 
 from architectures import architectures, random_architecture
-from hrnas.arch.architecture import Architecture, Block, DenseHead, FusionPath, Stage, StemConv
+from hrnas.arch.architecture import Architecture, Block, ClassHead, DenseHead, FusionPath, Stage, StemConv
 from hrnas.arch.file import fingerprint, from_data, from_json, read_architecture, to_data, to_json
 from hrnas.arch.presets import SPACES
 from hrnas.errors import InputError
@@ -42,6 +42,20 @@ TINY = Architecture(
     head=DenseHead(block=Block(in_channels=14, out_channels=5, kernels=((7, 3),)), outputs=2),
 )
 
+CLASSES = replace(
+    TINY,
+    head=ClassHead(
+        widen=(
+            Block(in_channels=6, out_channels=7, kernels=((3, 4),), squeeze=2),
+            Block(in_channels=8, out_channels=9),
+        ),
+        down=(Block(in_channels=7, out_channels=9, stride=2),),
+        features=10,
+        outputs=3,
+    ),
+    activation="swish",
+)
+
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(architecture=architectures())
@@ -60,6 +74,16 @@ def test_round_trip_of_presets_through_a_file(name: str, tmp_path: Path) -> None
     path = tmp_path / "architecture.json"
     path.write_text(to_json(architecture), encoding="utf-8")
     assert read_architecture(path) == architecture
+
+
+def test_a_head_of_no_kind_is_dense() -> None:
+    """As files from before there was another head; nor had they activation or squeeze."""
+    data = to_data(TINY)
+    assert data["head"].pop("kind") == "dense"
+    assert data.pop("activation") == "relu"
+    assert data["head"]["block"].pop("squeeze") == 0
+    assert from_data(data) == TINY
+    assert to_data(CLASSES)["head"]["kind"] == "classes"
 
 
 def put(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -309,19 +333,64 @@ def other(name: str, value: object) -> object:
             return None
 
 
-def test_fingerprint_sees_every_field() -> None:
+@pytest.mark.parametrize("whole", [TINY, CLASSES], ids=["dense", "classes"])
+def test_fingerprint_sees_every_field(whole: Architecture) -> None:
     """Each field of each part is changed in turn, past the checks; no two networks share a fingerprint."""
-    changes = [(number, field.name) for number, part in enumerate(parts(TINY)) for field in dataclasses.fields(part)]
-    assert {type(part) for part in parts(TINY)} == {Architecture, StemConv, Stage, FusionPath, Block, DenseHead}
-    seen = {fingerprint(TINY): "nothing"}
+    changes = [(number, field.name) for number, part in enumerate(parts(whole)) for field in dataclasses.fields(part)]
+    kinds = {type(part) for part in parts(whole)}
+    assert kinds == {Architecture, StemConv, Stage, FusionPath, Block, type(whole.head)}
+    seen = {fingerprint(whole): "nothing"}
     for number, name in changes:
-        changed = copy.deepcopy(TINY)
+        changed = copy.deepcopy(whole)
         part = list(parts(changed))[number]
         object.__setattr__(part, name, other(name, getattr(part, name)))
         print_of_it = fingerprint(changed)
         assert print_of_it not in seen, f"{type(part).__name__}.{name} looks like {seen[print_of_it]}"
         seen[print_of_it] = f"{number}.{name}"
     assert len(seen) == len(changes) + 1
+
+
+REFUSED_OF_CLASSES = {
+    "kind": (put("head", "kind", value="clases"), "head.kind is 'clases'. Did you mean 'classes'? Known: classes, den"),
+    "kind no text": (put("head", "kind", value=1), "head.kind is a whole number (1); a text is needed"),
+    "key of the other head": (put("head", "block", value={}), "unknown key 'head.block'. Known: down, dropout, featu"),
+    "missing key": (drop("head", "widen"), "key 'head.widen' is missing"),
+    "kind elsewhere": (put("stem", 0, "kind", value="dense"), "unknown key 'stem.0.kind'"),
+    "activation": (
+        put("activation", value="swich"),
+        "Unknown activation 'swich'. Did you mean 'swish'? Known: relu, s",
+    ),
+    "negative squeeze": (put("head", "widen", 0, "squeeze", value=-1), "head.widen.0: squeeze is -1; it cannot be neg"),
+    "squeeze of nothing": (
+        put("head", "widen", 1, "squeeze", value=2),
+        "head.widen.1: squeeze is 2 on a block without",
+    ),
+    "no outputs": (put("head", "outputs", value=0), "head: outputs is 0; a head needs at least 1"),
+    "no features": (put("head", "features", value=0), "head: features is 0; a head of classes needs at least 1"),
+    "dropout": (put("head", "dropout", value=1), "head: dropout is 1.0; it must lie in [0, 1)"),
+    "too few going down": (put("head", "down", value=[]), "head: widen has 2 blocks and down 0; down has one fewer"),
+    "stride of widen": (put("head", "widen", 0, "stride", value=2), "head: widen.0 has stride 2; it needs 1"),
+    "stride of down": (put("head", "down", 0, "stride", value=1), "head: down.0 has stride 1; it needs 2"),
+    "widths of down": (
+        put("head", "down", 0, "in_channels", value=8),
+        "head: down.0 goes from 8 to 9 channels; widen has (7, 9)",
+    ),
+    "chain into the head": (
+        put("head", "widen", 0, "in_channels", value=5),
+        "head.widen takes [5, 8] channels; the branches have [6, 8]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_OF_CLASSES)
+def test_of_a_head_of_classes_is_refused(case: str) -> None:
+    change, message = REFUSED_OF_CLASSES[case]
+    data = json.loads(to_json(CLASSES))
+    change(data)
+    with pytest.raises(InputError) as caught:
+        from_json(json.dumps(data), "net.json")
+    assert str(caught.value).startswith("net.json: ")
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from hrnas.arch.architecture import StemConv
-from hrnas.arch.presets import HR, SPACES, search_space
+from hrnas.arch.architecture import ClassHead, StemConv
+from hrnas.arch.presets import HR, HR_SMALL, SPACES, search_space
 from hrnas.arch.space import SearchSpace, StageSpace
+from hrnas.costing.analytic import cost
 from hrnas.errors import InputError
 
 
@@ -78,6 +79,64 @@ def test_a_supernet_carries_the_settings_of_its_space() -> None:
     assert {block.tokens for block in blocks.values()} == {6}
 
 
+def test_hr_with_a_head_of_classes_has_the_blocks_of_the_paper() -> None:
+    architecture = search_space("hr").supernet(1000, head="classes")
+    blocks = dict(architecture.blocks())
+    assert len(blocks) == 67
+    heads = [(name, block.in_channels, block.out_channels, block.stride) for name, block in blocks.items()][60:]
+    assert heads == [
+        ("head.widen.0", 18, 36, 1),
+        ("head.widen.1", 36, 72, 1),
+        ("head.widen.2", 72, 144, 1),
+        ("head.widen.3", 144, 320, 1),
+        ("head.down.0", 36, 72, 2),
+        ("head.down.1", 72, 144, 2),
+        ("head.down.2", 144, 320, 2),
+    ]
+    assert all(block.kernels == tuple((size, 4 * block.in_channels) for size in (3, 5, 7)) for block in blocks.values())
+    head = architecture.head
+    assert isinstance(head, ClassHead)
+    assert (head.features, head.outputs, head.dropout) == (1600, 1000, 0.2)
+
+
+def test_the_small_head_of_classes_costs_little() -> None:
+    architecture = search_space("hr-small").supernet(10, head="classes")
+    backbone = cost(replace(architecture, head=None), (64, 64))
+    assert cost(architecture, (64, 64)).macs < 1.2 * backbone.macs
+
+
+def test_squeeze_excitation_has_a_share_of_the_input_and_at_least_one() -> None:
+    architecture = search_space("hr-small", squeeze_ratio=0.3).supernet(3, in_channels=1, head="classes")
+    assert {(block.in_channels, block.squeeze) for _, block in architecture.blocks()} == {
+        *((12, 4), (16, 5), (24, 7), (32, 10), (48, 14), (64, 19), (96, 29)),
+    }
+    least = search_space("hr-small", squeeze_ratio=0.01).supernet(3)
+    assert {block.squeeze for _, block in least.blocks()} == {1, 2}
+
+
+def test_what_is_given_takes_the_place_of_the_spaces_own() -> None:
+    given = {"head_channels": 7, "activation": "swish", "squeeze_ratio": 0.25, "norm_momentum": 0.1, "norm_eps": 1e-5}
+    for name, value in given.items():
+        assert search_space("hr-small", **{name: value}) == replace(HR_SMALL, **{name: value})
+    assert search_space("hr", "none", **given) == replace(HR, transformers="none", **given)
+    made = search_space("hr-small", **given).supernet(3)
+    assert (made.activation, made.norm_momentum, made.norm_eps) == ("swish", 0.1, 1e-5)
+    assert made.head is not None
+    assert made.head.block.out_channels == 7
+    with pytest.raises(InputError, match=r"Unknown activation 'x'\. Known: relu, swish\."):
+        search_space("hr", activation="x").supernet(3)
+
+
+def test_a_head_the_space_does_not_have_is_refused() -> None:
+    with pytest.raises(InputError, match=r"Unknown head 'denze'\. Did you mean 'dense'\? Known: classes, dense\."):
+        HR.supernet(3, head="denze")
+    for space, got, needed in ((replace(HR, class_channels=()), 0, 4), (replace(HR, stages=HR.stages[:2]), 4, 2)):
+        assert space.supernet(3).head is not None
+        words = f"Space 'hr' has {got} class_channels; a head of classes needs one for each of its {needed} branches"
+        with pytest.raises(InputError, match=words):
+            space.supernet(3, head="classes")
+
+
 def test_presets_by_name() -> None:
     assert sorted(SPACES) == ["hr", "hr-small"]
     assert search_space("hr") is HR
@@ -116,6 +175,7 @@ STEM = (StemConv(out_channels=4),)
         ({"expand_ratio": 0}, "Space 'tiny': expand ratios, head_channels and tokens must be at least 1."),
         ({"head_expand_ratio": 0}, "Space 'tiny': expand ratios, head_channels and tokens must be at least 1."),
         ({"head_channels": 0}, "Space 'tiny': expand ratios, head_channels and tokens must be at least 1."),
+        ({"squeeze_ratio": -0.5}, "Space 'tiny': squeeze_ratio is -0.5; it must be 0 or a positive number."),
         ({"tokens": 0}, "Space 'tiny': expand ratios, head_channels and tokens must be at least 1."),
         ({"stem": ()}, "Space 'tiny' has an empty stem; give it at least one convolution."),
         ({"stages": ()}, "Space 'tiny' has stages of [] branches; their number must never fall."),

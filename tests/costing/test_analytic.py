@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from architectures import architectures, sizes
-from hrnas.arch.architecture import Architecture, Block, DenseHead, FusionPath, Stage, StemConv
+from hrnas.arch.architecture import Architecture, Block, ClassHead, DenseHead, FusionPath, Stage, StemConv
 from hrnas.arch.presets import SPACES, search_space
 from hrnas.costing.analytic import (
     Cost,
@@ -56,10 +56,11 @@ def test_formula_equals_count_and_blocks_are_placed_at_the_size_they_see(
     assert seen == [(block.name, block.size_in, block.size_out) for block in placed]
 
 
-@pytest.mark.parametrize("outputs", [11, None])
+@pytest.mark.parametrize(("outputs", "head"), [(11, "dense"), (11, "classes"), (None, "dense")])
 @pytest.mark.parametrize("name", sorted(SPACES))
-def test_formula_equals_count_for_presets(name: str, outputs: int | None) -> None:
-    architecture = search_space(name, "none").supernet(outputs)
+def test_formula_equals_count_for_presets(name: str, outputs: int | None, head: str) -> None:
+    squeeze_ratio = 0.5 if head == "classes" else None
+    architecture = search_space(name, "none", squeeze_ratio=squeeze_ratio).supernet(outputs, head=head)
     formula, independent = cost(architecture, (45, 61)), counted(architecture, (45, 61))
     assert (formula.macs, formula.params) == (independent.macs, independent.params)
 
@@ -105,6 +106,34 @@ def test_tiny_network_by_hand() -> None:
     assert total.params == 22 + 89 + 264 + 149 + 29
     independent = counted(architecture, (7, 9))
     assert (independent.macs, independent.params) == (total.macs, total.params)
+
+
+def test_head_of_classes_with_squeeze_excitation_by_hand() -> None:
+    squeezed = Block(in_channels=2, out_channels=3, kernels=((3, 4), (5, 1)), squeeze=2)
+    head = ClassHead(
+        widen=(squeezed, Block(in_channels=4, out_channels=5)),
+        down=(Block(in_channels=3, out_channels=5, stride=2),),
+        features=6,
+        outputs=7,
+    )
+    grown = Block(in_channels=2, out_channels=4, stride=2)
+    same = FusionPath(source=0, target=0, block=Block(in_channels=2, out_channels=2))
+    architecture = Architecture(
+        name="by hand",
+        stem=(StemConv(out_channels=2),),
+        stages=(Stage(paths=(same,), grow=(grown,), branches=((), ())),),
+        head=head,
+        activation="swish",
+    )
+    # 7x9 pixels -> 4x5 = 20 positions -> the branch below has 2x3 = 6; skips: 2*4/2, 2*3, 4*5, 3*5 weights.
+    backbone_macs = 20 * 9 * 3 * 2 + 6 * (2 * 4 // 2)
+    squeezed_macs = 20 * (4 * (2 + 9 + 3) + (2 + 25 + 3)) + 20 * 2 * 3 + 5 * 2 + 2 * 5
+    head_macs = squeezed_macs + 6 * 4 * 5 + 6 * 3 * 5 + 6 * 5 * 6 + 6 * 7
+    backbone_params = 9 * 3 * 2 + 2 * 2 + 2 * 4 // 2
+    squeezed_params = 4 * (2 + 9 + 3) + (2 + 25 + 3) + 2 * 2 * 5 + 2 * 3 + 2 * 3 + (5 * 2 + 2) + (2 * 5 + 5)
+    head_params = squeezed_params + 4 * 5 + 3 * 5 + (5 * 6 + 2 * 6) + (6 * 7 + 7)
+    for found in (cost(architecture, (7, 9)), counted(architecture, (7, 9))):
+        assert (found.macs, found.params) == (backbone_macs + head_macs, backbone_params + head_params)
 
 
 def test_transformer_figures_of_the_method() -> None:

@@ -7,6 +7,7 @@ import torch
 
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.presets import search_space
+from hrnas.arch.published import PUBLISHED, published_network
 from hrnas.costing.analytic import cost
 from hrnas.costing.counted import count
 from hrnas.models.network import build_model
@@ -38,6 +39,20 @@ def supernet(network: str, transformers: str) -> Architecture:
     return replace(search_space("hr", transformers), head_channels=head_channels).supernet(outputs)
 
 
+IMAGENET = {
+    "none": (2_422_799_760, 13_243_868),
+    "residual": (2_630_073_744, 15_975_472),
+    "all": (2_739_994_000, 17_429_016),
+}
+"""MACs at 224x224 and parameters of the supernet with a head of 1000 classes, by its transformers."""
+
+UNUSED = 2 * (7 * 18 + 36 + 72)
+"""The count of the plain searched network holds the shared norms of its nine emptied blocks, scale and shift, which
+nothing there uses; that of the network with squeeze-excitation does not. Ours has no such parameters."""
+
+SEARCHED = {"hrnas-imagenet": (259_232_935, 3_894_152 - UNUSED), "hrnas-imagenet-se": (259_930_681, 4_600_000)}
+
+
 @pytest.mark.parametrize(("network", "transformers"), CASES)
 def test_formula(network: str, transformers: str) -> None:
     architecture = supernet(network, transformers)
@@ -57,3 +72,24 @@ def test_independent_count(network: str, transformers: str) -> None:
     for size, expected in macs.items():
         found = count(model, size)
         assert (found.macs, found.params) == (expected[column], params[column]), size
+
+
+@pytest.mark.parametrize("transformers", TRANSFORMERS)
+def test_the_supernet_of_imagenet(transformers: str) -> None:
+    found = cost(search_space("hr", transformers).supernet(1000, head="classes"), (224, 224))
+    assert (found.macs, found.params) == IMAGENET[transformers]
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_the_searched_network_of_imagenet(name: str) -> None:
+    architecture = published_network(name)
+    with torch.device("meta"):
+        model = build_model(architecture).eval()
+    for found in (cost(architecture, (224, 224)), count(model, (224, 224))):
+        assert (found.macs, found.params) == SEARCHED[name]
+
+
+def test_which_parameters_the_plain_count_has_and_we_do_not() -> None:
+    emptied = [block for _, block in published_network("hrnas-imagenet").blocks() if not block.kernels]
+    assert len(emptied) == 9
+    assert 2 * sum(block.out_channels for block in emptied) == UNUSED

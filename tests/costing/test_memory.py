@@ -8,7 +8,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from architectures import random_architecture
-from hrnas.arch.architecture import Architecture
+from hrnas.arch.architecture import Architecture, DenseHead
 from hrnas.arch.presets import search_space
 from hrnas.costing.analytic import cost
 from hrnas.costing.memory import training_memory
@@ -25,15 +25,17 @@ from hrnas.searching.plan import smallest_network, uniform_network
 from hrnas.tasks import make_task
 
 WIDE = search_space("hr-small").supernet(11)
+GATED = search_space("hr-small", activation="swish", squeeze_ratio=0.5)
 
 
 def allocated(architecture: Architecture, size: tuple[int, int], batch: int, *, precision: str, recompute: bool) -> int:
     """Return the most bytes torch had given out at a time during two training steps, building included."""
     assert architecture.head is not None
     classes = architecture.head.outputs
-    task = make_task(
-        DataDescription(task="segmentation", names=tuple(map(str, range(classes))), colors=((0, 0, 0),) * classes)
-    )
+    is_dense = isinstance(architecture.head, DenseHead)
+    names, colors = tuple(map(str, range(classes))), ((0, 0, 0),) * classes
+    kind = "segmentation" if is_dense else "classification"
+    task = make_task(DataDescription(task=kind, names=names, colors=colors))
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         model = Network(architecture).to(memory_format=torch.channels_last)
@@ -45,6 +47,7 @@ def allocated(architecture: Architecture, size: tuple[int, int], batch: int, *, 
             images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
             images = images.contiguous(memory_format=torch.channels_last)
             targets = torch.randint(0, classes, (batch, *size), dtype=torch.uint8)
+            targets = targets if is_dense else targets[:, 0, 0].long()
             train_step(state, normalize(images), targets, task, 1e-6)
     changes = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = highest = 0
@@ -65,6 +68,8 @@ def allocated(architecture: Architecture, size: tuple[int, int], batch: int, *, 
         (search_space("hr-small", "residual").supernet(11), (32, 64), 2, "float32", False),
         (search_space("hr-small", "residual").supernet(11), (32, 64), 2, "bfloat16", True),
         (search_space("hr-small").supernet(150), (64, 64), 4, "float32", True),
+        (GATED.supernet(11), (75, 102), 2, "bfloat16", False),
+        (GATED.supernet(11, head="classes"), (96, 96), 4, "float32", False),
     ],
 )
 def test_the_prediction_is_what_torch_takes(
@@ -89,6 +94,8 @@ def test_the_prediction_is_what_torch_takes(
         (WIDE, (75, 102), 4, False),
         (uniform_network(WIDE, 0.25), (96, 128), 4, True),
         (search_space("hr-small", "residual").supernet(11), (32, 64), 2, False),
+        (search_space("hr-small").supernet(11, head="classes"), (75, 102), 4, False),
+        (search_space("hr-small", squeeze_ratio=0.5).supernet(11), (75, 102), 2, False),
     ],
 )
 def test_the_prediction_with_the_kernels(

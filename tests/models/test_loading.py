@@ -14,6 +14,7 @@ from architectures import random_architecture
 from commands import tiny
 from hrnas.arch.file import read_architecture, to_json
 from hrnas.arch.presets import SPACES
+from hrnas.arch.published import published_network
 from hrnas.commands.run_directory import save_network
 from hrnas.errors import CheckpointError, InputError
 from hrnas.models.loading import create_model, list_models, load, network_folder
@@ -52,9 +53,27 @@ def test_features_are_as_published(name: str) -> None:
     assert [part.shape[3] for part in maps] == [96 // feature.stride for feature in backbone.features]
 
 
-def test_the_names_are_those_of_the_spaces() -> None:
-    assert list_models() == sorted(SPACES)
-    assert {"hr", "hr-small"} <= set(list_models())
+def test_the_names_are_those_of_the_spaces_and_of_published_networks() -> None:
+    assert list_models() == ["hr", "hr-small", "hrnas-imagenet", "hrnas-imagenet-se"]
+
+
+def test_a_published_network_by_name() -> None:
+    with torch.device("meta"):
+        model, fewer = create_model("hrnas-imagenet-se"), create_model("hrnas-imagenet", num_classes=10, in_chans=1)
+        backbone = create_model("hrnas-imagenet", features_only=True)
+    assert model.architecture == published_network("hrnas-imagenet-se")
+    assert model(torch.empty(2, 3, 65, 64, device="meta")).shape == (2, 1000)
+    assert fewer.architecture == published_network("hrnas-imagenet", 10, 1)
+    assert fewer(torch.empty(2, 1, 64, 64, device="meta")).shape == (2, 10)
+    assert type(backbone) is Backbone
+
+
+def test_a_supernet_with_a_head_of_classes() -> None:
+    model = create_model("hr-small", num_classes=7, head="classes")
+    assert model.architecture == SPACES["hr-small"].supernet(7, head="classes")
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+    with pytest.raises(InputError, match=r"Unknown head 'class'\. Did you mean 'classes'\?"):
+        create_model("hr-small", num_classes=7, head="class")
 
 
 def test_a_network_by_name_is_the_supernet_of_the_space() -> None:

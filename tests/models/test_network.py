@@ -61,14 +61,26 @@ def test_random_networks_have_the_published_shapes(seed: int) -> None:
         for found, feature in zip(out, features, strict=True):
             assert torch.equal(found, feature)
     else:
-        size = divided((29, 43), model.features[0].stride)
+        size = divided((29, 43), model.features[0].stride) if isinstance(architecture.head, DenseHead) else ()
         assert out.shape == (2, architecture.head.outputs, *size)
 
 
-@pytest.mark.parametrize(("name", "outputs"), [("hr", 5), ("hr-small", 5), ("hr-small", None)])
-def test_every_parameter_gets_a_gradient(name: str, outputs: int | None) -> None:
+GATED = search_space("hr-small", activation="swish", squeeze_ratio=0.5)
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        SPACES["hr"].supernet(5),
+        SPACES["hr-small"].supernet(5),
+        SPACES["hr-small"].supernet(None),
+        GATED.supernet(5, head="classes"),
+    ],
+    ids=["hr", "hr-small", "backbone", "classes"],
+)
+def test_every_parameter_gets_a_gradient(architecture: Architecture) -> None:
     torch.manual_seed(0)
-    model = build_model(SPACES[name].supernet(outputs))
+    model = build_model(architecture)
     out = model(torch.randn(2, 3, 33, 47))
     maps = out if isinstance(out, list) else [out]
     sum((x * torch.randn_like(x)).sum() for x in maps).backward()
@@ -76,8 +88,9 @@ def test_every_parameter_gets_a_gradient(name: str, outputs: int | None) -> None
     assert not without
 
 
-def test_every_parameter_of_an_emptied_network_gets_a_gradient() -> None:
-    architecture = search_space("hr-small", "all").supernet(4)
+@pytest.mark.parametrize("head", ["dense", "classes"])
+def test_every_parameter_of_an_emptied_network_gets_a_gradient(head: str) -> None:
+    architecture = search_space("hr-small", "all").supernet(4, head=head)
     emptied = {
         name: Block(
             in_channels=block.in_channels,

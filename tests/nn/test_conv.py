@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from hrnas.arch.presets import search_space
 from hrnas.nn.conv import ConvNorm, EmptyNorm, MixedDepthwise
 
 
@@ -70,7 +71,8 @@ def test_mixed_depthwise_convolves_each_slice_with_its_kernel(stride: int) -> No
 
 def test_conv_norm_rounds_sizes_up_and_is_never_negative() -> None:
     torch.manual_seed(0)
-    layer = ConvNorm(3, 4, stride=2, norm_momentum=0.02, norm_eps=0.5)
+    settings = search_space("hr-small", norm_momentum=0.02, norm_eps=0.5).supernet(None)
+    layer = ConvNorm(3, 4, size=3, stride=2, settings=settings)
     out = layer(torch.randn(2, 3, 9, 12))
     assert out.shape == (2, 4, 5, 6)
     assert out.min() == 0

@@ -35,15 +35,23 @@ BLOCKS = [
     Block(in_channels=6, out_channels=6, kernels=((3, 5), (7, 4)), tokens=3),
     Block(in_channels=6, out_channels=4, stride=2, shift=True, tokens=2),
 ]
+CASES = [
+    *((block, "relu") for block in BLOCKS),
+    (replace(BLOCKS[0], squeeze=3), "relu"),
+    (BLOCKS[2], "swish"),
+    (replace(BLOCKS[3], squeeze=2), "swish"),
+]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=["64", "32"])
 @pytest.mark.parametrize(
-    "block", BLOCKS, ids=lambda b: f"{b.in_channels}to{b.out_channels}s{b.stride}k{b.kernels}t{b.tokens}"
+    ("block", "activation"),
+    CASES,
+    ids=[f"{b.in_channels}to{b.out_channels}s{b.stride}k{b.kernels}t{b.tokens}q{b.squeeze}{a}" for b, a in CASES],
 )
-def test_fused_equals_textbook(block: Block, dtype: torch.dtype, tolerance: float) -> None:
+def test_fused_equals_textbook(block: Block, activation: str, dtype: torch.dtype, tolerance: float) -> None:
     torch.manual_seed(0)
-    settings = replace(SETTINGS, dropout=0.0)
+    settings = replace(SETTINGS, dropout=0.0, activation=activation)
     textbook, fused = TextbookBlock(block, settings).to(dtype), SearchBlock(block, settings).to(dtype)
     for name, tensor in fused.state_dict().items():
         if "norm" in name and tensor.is_floating_point():
@@ -119,4 +127,4 @@ def test_resize_keeps_the_mode() -> None:
     assert [tuple(block.depthwise.convs[name].weight.shape) for name in block.depthwise.convs] == [(1, 1, 5, 5)]
     block.train().resize(Block(in_channels=4, out_channels=4, shift=True))
     assert all(module.training for module in block.modules())
-    assert "kernels={}, tokens=0" in repr(block)
+    assert "kernels={}, tokens=0, squeeze=0" in repr(block)

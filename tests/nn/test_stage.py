@@ -14,7 +14,7 @@ from hrnas.nn.resizing import resize_to
 from hrnas.nn.stage import FusionModule, StageModule
 
 
-def plain_fusion(module: FusionModule, stage: Stage, branches: list[Tensor]) -> list[Tensor]:
+def plain_fusion(module: FusionModule, stage: Stage, branches: list[Tensor], activation: str = "relu") -> list[Tensor]:
     blocks = {(path.source, path.target): block for path, block in zip(stage.paths, module.paths, strict=True)}
     outputs: list[Tensor] = []
     for target in range(len(stage.branches) - len(stage.grow)):
@@ -32,7 +32,7 @@ def plain_fusion(module: FusionModule, stage: Stage, branches: list[Tensor]) -> 
                 x = F.interpolate(x, total.shape[2:], mode="bilinear", align_corners=False)
             total = total + x
         assert total is not None
-        outputs.append(torch.relu(total))
+        outputs.append(torch.relu(total) if activation == "relu" else total * torch.sigmoid(total))
     for block in module.grow:
         outputs.append(block(outputs[-1]))
     return outputs
@@ -79,7 +79,7 @@ def test_fusion_follows_the_rule_in_random_stages(seed: int) -> None:
     for index, stage in enumerate(architecture.stages):
         module = StageModule(stage, architecture).eval()
         branches = branch_inputs(widths_into(architecture, index), (13, 18))
-        fused = plain_fusion(module.fusion, stage, branches)
+        fused = plain_fusion(module.fusion, stage, branches, architecture.activation)
         for ours, plain in zip(module.fusion(branches), fused, strict=True):
             torch.testing.assert_close(ours, plain)
         for ours, blocks, x in zip(module(branches), module.branches, fused, strict=True):

@@ -35,10 +35,22 @@ TINY_TRANSFORMERS: Final = replace(
 )
 
 
+TINY_GATED: Final = replace(
+    TINY_TRANSFORMERS,
+    name="tiny-gated",
+    class_channels=(5, 8),
+    class_features=7,
+    class_dropout=0.0,
+    activation="swish",
+    squeeze_ratio=0.5,
+)
+"""With squeeze-excitation and Swish; its network has a head of classes."""
+
+
 def tiny_network(seed: int, *, space: SearchSpace = TINY, outputs: int = 3) -> Network:
-    """Return the tiny supernet, freshly initialised."""
+    """Return the tiny supernet, freshly initialised, with a head of classes where the space has one."""
     torch.manual_seed(seed)
-    model = build_model(space.supernet(outputs))
+    model = build_model(space.supernet(outputs, head="classes" if space.class_channels else "dense"))
     assert isinstance(model, Network)
     return model
 
@@ -123,3 +135,8 @@ def synthetic(step: int, *, batch: int = 4, outputs: int = 3) -> tuple[Tensor, T
     images = torch.randn(batch, 3, *SIZE, generator=torch.Generator().manual_seed(1000 + step))
     small = nn.functional.avg_pool2d(images, 2)
     return images, torch.stack([small.sum(1), small[:, 0].abs(), small[:, 1] * small[:, 2]], dim=1)[:, :outputs]
+
+
+def task_loss(outputs: Tensor, target: Tensor) -> Tensor:
+    """Return the loss of the synthetic task; a vector an image is compared with the mean of its target."""
+    return nn.functional.mse_loss(outputs, target if outputs.dim() == 4 else target.mean((2, 3)))

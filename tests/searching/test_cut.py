@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from hrnas.arch.architecture import Architecture
+from hrnas.arch.space import SearchSpace
 from hrnas.engine.averages import Averages
 from hrnas.engine.evaluation import averaged_network
 from hrnas.engine.optimization import OptimizerOptions, make_optimizer
@@ -23,6 +25,8 @@ from hrnas.searching.plan import make_plan
 from hrnas.searching.units import blocks_of, factors, unit_groups
 from searching.networks import (
     SIZE,
+    TINY,
+    TINY_GATED,
     TINY_TRANSFORMERS,
     assert_equal_outputs,
     mask,
@@ -32,6 +36,7 @@ from searching.networks import (
     random_model,
     randomize,
     synthetic,
+    task_loss,
     tiny_network,
 )
 
@@ -107,9 +112,13 @@ def test_cut_network_equals_the_masked_one(seed: int, way: str) -> None:
     assert_equal_outputs(outputs_of(cut, images), outputs_of(masked, images), 1e-6)
 
 
+SPACES = pytest.mark.parametrize("space", [TINY_TRANSFORMERS, TINY_GATED], ids=["plain", "gated"])
+
+
+@SPACES
 @pytest.mark.parametrize("way", WAYS)
-def test_cut_equals_masked_in_single_precision(way: str) -> None:
-    model = tiny_network(3, space=TINY_TRANSFORMERS)
+def test_cut_equals_masked_in_single_precision(way: str, space: SearchSpace) -> None:
+    model = tiny_network(3, space=space)
     randomize(model, 3)
     kept = choose(model.architecture, Random(5), way)
     masked, cut = masked_copy(model, kept), cut_copy(model, kept)
@@ -119,6 +128,16 @@ def test_cut_equals_masked_in_single_precision(way: str) -> None:
     assert_equal_outputs(outputs_of(cut, images), outputs_of(masked, images), 1e-5)
     for module in (masked, cut):
         module.eval()
+    assert_equal_outputs(outputs_of(cut, images), outputs_of(masked, images), 1e-5)
+
+
+def test_the_constant_of_a_swish_is_moved() -> None:
+    """Without squeeze-excitation, so that the shifts stay."""
+    model = tiny_network(3, space=replace(TINY, activation="swish"))
+    randomize(model, 3)
+    kept = choose(model.architecture, Random(5), "several blocks")
+    images = synthetic(0)[0]
+    masked, cut = masked_copy(model, kept).eval(), cut_copy(model, kept).eval()
     assert_equal_outputs(outputs_of(cut, images), outputs_of(masked, images), 1e-5)
 
 
@@ -212,14 +231,16 @@ def train(model: Backbone, optimizer: Optimizer, steps: range, kept: Tensor | No
     for step in steps:
         images, target = synthetic(step)
         optimizer.zero_grad(set_to_none=True)
-        nn.functional.mse_loss(model(images.to(dtype)), target.to(dtype)).backward()
+        task_loss(model(images.to(dtype)), target.to(dtype)).backward()
         optimizer.step()
         if kept is not None:
             mask(model, kept)
 
 
-def trained(make: Callable[[nn.Module], Optimizer]) -> tuple[Backbone, Optimizer, Averages]:
-    model = tiny_network(1, space=TINY_TRANSFORMERS).double()
+def trained(
+    make: Callable[[nn.Module], Optimizer], space: SearchSpace = TINY_TRANSFORMERS
+) -> tuple[Backbone, Optimizer, Averages]:
+    model = tiny_network(1, space=space).double()
     randomize(model, 1)
     optimizer = make(model)
     averages = Averages(model, 8)
@@ -249,9 +270,9 @@ def survivors(tensors: dict[str, Tensor], architecture: Architecture, kept: Tens
                 continue
             if not paths:
                 continue
-            if part.split(".")[0] in ("expand", "expand_norm", "depthwise_norm"):
+            if part.split(".")[0] in ("expand", "expand_norm", "depthwise_norm") or part.startswith("gate.excite."):
                 left[key] = tensors[key][own] if tensors[key].dim() else tensors[key]
-            elif part.startswith("project."):
+            elif part.startswith("project.") or part == "gate.squeeze.weight":
                 left[key] = tensors[key][:, own]
             if not own.any() and not part.startswith(("project_norm.", "skip.")):
                 del left[key]
@@ -275,10 +296,17 @@ def states(model: nn.Module, optimizer: Optimizer, entry: str) -> dict[str, Tens
     }
 
 
+WAYS_OF_SPACES = pytest.mark.parametrize(
+    ("way", "space"),
+    [*((way, TINY_TRANSFORMERS) for way in WAYS), ("some", TINY_GATED), ("several blocks", TINY_GATED)],
+    ids=[*WAYS, "some gated", "several blocks gated"],
+)
+
+
 @OPTIMIZERS
-@pytest.mark.parametrize("way", WAYS)
-def test_optimizer_follows_the_cut(make: Callable[[nn.Module], Optimizer], way: str) -> None:
-    model, optimizer, _ = trained(make)
+@WAYS_OF_SPACES
+def test_optimizer_follows_the_cut(make: Callable[[nn.Module], Optimizer], way: str, space: SearchSpace) -> None:
+    model, optimizer, _ = trained(make, space)
     kept = choose(model.architecture, Random(7), way)
     entries = {entry for state in optimizer.state.values() for entry in state}
     assert entries == ENTRIES[make]
@@ -326,9 +354,15 @@ def test_optimizer_follows_the_cut(make: Callable[[nn.Module], Optimizer], way: 
 
 
 @OPTIMIZERS
-@pytest.mark.parametrize("way", ["some", "a group", "a block"])
-def test_training_after_a_cut_equals_training_masked(make: Callable[[nn.Module], Optimizer], way: str) -> None:
-    (masked, masked_optimizer, _), (cut, optimizer, _) = trained(make), trained(make)
+@pytest.mark.parametrize(
+    ("way", "space"),
+    [("some", TINY_TRANSFORMERS), ("a group", TINY_TRANSFORMERS), ("a block", TINY_TRANSFORMERS), ("some", TINY_GATED)],
+    ids=["some", "a group", "a block", "some gated"],
+)
+def test_training_after_a_cut_equals_training_masked(
+    make: Callable[[nn.Module], Optimizer], way: str, space: SearchSpace
+) -> None:
+    (masked, masked_optimizer, _), (cut, optimizer, _) = trained(make, space), trained(make, space)
     kept = choose(cut.architecture, Random(11), way)
     mask(masked, kept)
     plan = make_plan(cut.architecture, SIZE, kept, "dead")
@@ -347,14 +381,14 @@ def test_training_after_a_cut_equals_training_masked(make: Callable[[nn.Module],
             torch.testing.assert_close(value, wanted[name], rtol=1e-3, atol=1e-4 * scale + 1e-12, msg=name)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_averages_follow_the_cut(way: str) -> None:
-    model, _, averages = trained(adamw)
+@WAYS_OF_SPACES
+def test_averages_follow_the_cut(way: str, space: SearchSpace) -> None:
+    model, _, averages = trained(adamw, space)
     model.float()
     averages.tensors = {name: value.float() for name, value in averages.tensors.items()}
     kept = choose(model.architecture, Random(13), way)
     before = {name: value.clone() for name, value in averages.tensors.items()}
-    masked = tiny_network(0, space=TINY_TRANSFORMERS)
+    masked = tiny_network(0, space=space)
     averages.copy_to(masked)
     mask(masked, kept)
     whole = model.architecture
@@ -365,12 +399,12 @@ def test_averages_follow_the_cut(way: str) -> None:
     expected = survivors(before, whole, kept)
     floating = {name for name, value in model.state_dict().items() if value.is_floating_point()}
     assert averages.tensors.keys() == floating == expected.keys()
-    changed = {f"{name}.project_norm.running_mean" for name in plan.blocks}
+    changed = {f"{name}.project_norm.running_mean" for name in plan.blocks} if not space.squeeze_ratio else set()
     for name, value in averages.tensors.items():
         if name not in changed:
             assert torch.equal(value, expected[name]), name
 
-    assert any(not torch.equal(averages.tensors[name], expected[name]) for name in changed)
+    assert not changed or any(not torch.equal(averages.tensors[name], expected[name]) for name in changed)
 
     images = synthetic(0)[0]
     found = averaged_network(model, averages, [])

@@ -1,22 +1,36 @@
 """Retiring: what leaves arrives at zero by its deadline, flat, is held there, and its cut is not felt."""
 
 import copy
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import pytest
 import torch
 from torch import Tensor
 
+from hrnas.arch.space import SearchSpace
 from hrnas.models.network import Network
 from hrnas.searching.cut import apply_plan
 from hrnas.searching.plan import make_plan
 from hrnas.searching.retiring import Retirement
 from hrnas.searching.units import factors, importance_factors, num_units, unit_groups
-from searching.networks import SIZE, TINY_TRANSFORMERS, assert_equal_outputs, outputs_of, synthetic, tiny_network
+from searching.networks import (
+    SIZE,
+    TINY_GATED,
+    TINY_TRANSFORMERS,
+    assert_equal_outputs,
+    outputs_of,
+    randomize,
+    synthetic,
+    tiny_network,
+)
+
+SPACES = pytest.mark.parametrize("space", [TINY_TRANSFORMERS, TINY_GATED], ids=["plain", "gated"])
 
 
-def retiring(seed: int = 0) -> tuple[Network, Retirement, Tensor]:
-    model = tiny_network(seed, space=TINY_TRANSFORMERS)
+def retiring(seed: int = 0, space: SearchSpace = TINY_TRANSFORMERS) -> tuple[Network, Retirement, Tensor]:
+    model = tiny_network(seed, space=space)
+    if space is TINY_GATED:
+        randomize(model, seed)  # shifts that are not zero
     groups = unit_groups(model.architecture, SIZE)
     chosen = torch.rand(num_units(groups), generator=torch.Generator().manual_seed(seed)) < 0.3
     return model, Retirement(model, groups), chosen
@@ -70,10 +84,11 @@ def test_an_earlier_deadline_stays() -> None:
     assert set(retirement.deadline[~chosen].tolist()) == {9}
 
 
+@SPACES
 @pytest.mark.parametrize("everything", [False, True])
-def test_the_cut_at_the_deadline_is_exact(everything: bool) -> None:
+def test_the_cut_at_the_deadline_is_exact(everything: bool, space: SearchSpace) -> None:
     """Channels, tokens, whole blocks and whole transformers: all at once when everything goes."""
-    model, retirement, chosen = retiring(3)
+    model, retirement, chosen = retiring(3, space)
     chosen |= everything
     retirement.retire(chosen, 4)
     for step in range(1, 5):
@@ -86,12 +101,37 @@ def test_the_cut_at_the_deadline_is_exact(everything: bool) -> None:
         assert_equal_outputs(outputs_of(cut.train(mode), images), outputs_of(model.train(mode), images), 1e-5)
 
 
-def test_nothing_jumps_on_the_way() -> None:
+def test_behind_a_gate_the_shift_falls_with_the_factor_and_so_does_its_average() -> None:
+    model = tiny_network(0, space=TINY_GATED)
+    randomize(model, 0)
+    groups = unit_groups(model.architecture, SIZE)
+    chosen = torch.rand(num_units(groups), generator=torch.Generator().manual_seed(0)) < 0.3
+    name = "head.widen.0.depthwise_norm.bias"
+    averages = {name: torch.ones_like(model.get_parameter(name))}
+    retirement = Retirement(model, groups, averages)
+    assert torch.equal(retirement.fades, torch.ones_like(chosen)), "none may vanish at once"
+    first = sum(group.count for group in takewhile(lambda group: group.block != "head.widen.0", groups))
+    own = chosen[first : first + len(averages[name])]
+    assert own.any()
+    assert not own.all()
+    before = model.get_parameter(name).detach().clone()
+    retirement.retire(chosen, 10)
+    for step in range(1, 11):
+        retirement.step(step)
+        left = torch.where(own, ((10 - step) / 10) ** 3, 1.0)
+        torch.testing.assert_close(model.get_parameter(name).detach(), before * left)
+        torch.testing.assert_close(averages[name], left)
+    plain = retiring(0)[1]
+    assert torch.equal(plain.fades, ~channels_of(plain._model))
+
+
+@SPACES
+def test_nothing_jumps_on_the_way(space: SearchSpace) -> None:
     """No step of a fade changes the output by more than a part of what the whole fade does, the last by hardly any.
 
     Whole blocks and transformers too: norms that would undo a common scale do not.
     """
-    model, retirement, chosen = retiring(5)
+    model, retirement, chosen = retiring(5, space)
     model.train()
     images = synthetic(0)[0]
     chosen[:] = True

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.budget import Target
 from hrnas.arch.file import fingerprint
+from hrnas.arch.space import SearchSpace
 from hrnas.costing.analytic import cost
 from hrnas.engine.averages import Averages
 from hrnas.errors import BudgetError
@@ -20,7 +21,7 @@ from hrnas.nn.search_block import SearchBlock
 from hrnas.searching.control import ShrinkOptions
 from hrnas.searching.plan import smallest_network
 from hrnas.searching.shrinker import Shrinker, check_reachable, cost_range, factor_scale
-from searching.networks import SIZE, TINY, num_units, synthetic, tiny_network
+from searching.networks import SIZE, TINY, TINY_GATED, num_units, synthetic, task_loss, tiny_network
 
 STEPS = 60
 SUPERNET = TINY.supernet(3)
@@ -48,8 +49,15 @@ def rmsprop(model: nn.Module) -> Optimizer:
 class Search:
     """One search, with the plain loop of the shrinker's docstring."""
 
-    def __init__(self, seed: int, budget: int, make: Callable[[nn.Module], Optimizer] = adamw) -> None:
-        self.model = tiny_network(seed)
+    def __init__(
+        self,
+        seed: int,
+        budget: int,
+        make: Callable[[nn.Module], Optimizer] = adamw,
+        space: SearchSpace = TINY,
+        probe: Tensor | None = None,
+    ) -> None:
+        self.model, self.probe = tiny_network(seed, space=space), probe
         self.make, self.budget, self.seed = make, budget, seed
         self.optimizer = make(self.model)
         self.averages = Averages(self.model, 64)
@@ -66,6 +74,7 @@ class Search:
             steps=STEPS,
             options=OPTIONS,
             averages=self.averages.tensors,
+            probe=self.probe,
         )
 
     def run(self, first: int = 0, last: int = STEPS) -> "Search":
@@ -73,7 +82,7 @@ class Search:
         for step in range(first, last):
             images, target = synthetic(step + 10_000 * self.seed)
             self.optimizer.zero_grad()
-            nn.functional.mse_loss(self.model(images), target).backward()
+            task_loss(self.model(images), target).backward()
             self.optimizer.step()
             changed = self.shrinker.step()
             self.averages.update(self.model)
@@ -139,6 +148,28 @@ def test_units_die_and_are_cut_before_the_exact_step() -> None:
     start = search.shrinker.curve.start_step
     assert min(changes) > start
     assert all(weight == 0 for weight in search.weights[: start - 1])
+
+
+def test_with_squeeze_excitation_and_swish_the_budget_is_met_and_no_cut_of_dead_units_is_felt() -> None:
+    """Dead channels behind a gate still put out their shift: cut at once, they would be missed."""
+    smallest, widest = cost_range(tiny_network(0, space=TINY_GATED).architecture, SIZE)
+    budget = round(smallest.macs + 0.3 * (widest.macs - smallest.macs))
+    probe = synthetic(-1)[0]
+    search = Search(1, budget, space=TINY_GATED, probe=probe)
+    shrinker, changes = search.shrinker, []
+    channels = [m.depthwise_norm for m in search.model.modules() if isinstance(m, SearchBlock)]
+    with torch.no_grad():
+        for norm in channels:
+            norm.weight[::2] = 0  # dead from the start
+            norm.bias[::2] = 1
+    shrinker._moving_average.zero_()
+    for step in range(STEPS):
+        search.run(step, step + 1)
+        if search.trace[-1][1]:
+            changes.append((shrinker.last_plan.reason, shrinker.last_change))
+    assert 0.98 * budget < search.trace[-1][0] <= budget
+    assert [reason for reason, _ in changes][-2:] == ["dead", "budget"]
+    assert max(change for reason, change in changes if reason == "dead") < 1e-5
 
 
 @pytest.mark.parametrize("where", [0.1, 0.6])

@@ -79,20 +79,17 @@ class SearchSpace:
         counts = [len(stage.blocks) for stage in self.stages]
         if not counts or counts != sorted(counts):
             raise InputError(f"Space '{self.name}' has stages of {counts} branches; their number must never fall.")
-        if self.class_channels and len(self.class_channels) != counts[-1]:
-            raise InputError(
-                f"Space '{self.name}': class_channels has {len(self.class_channels)} widths; "
-                f"it needs one for each of the {counts[-1]} branches, or none."
-            )
         if not 0 <= self.squeeze_ratio < math.inf:
-            raise InputError(f"Space '{self.name}': squeeze_ratio is {self.squeeze_ratio}; 0 or a positive number.")
+            raise InputError(
+                f"Space '{self.name}': squeeze_ratio is {self.squeeze_ratio}; it must be 0 or a positive number."
+            )
 
     def supernet(self, outputs: int | None, in_channels: int = 3, head: str = DenseHead.kind) -> Architecture:
         """Return the widest network of the space.
 
         outputs: classes (or joints) of the head; None for a backbone without head.
         head: "dense" (a map of outputs) or "classes" (one vector of outputs an image).
-        Raises InputError for another head, or one of classes where the space has no class_channels.
+        Raises InputError for another head, or one of classes where the space has no class_channels for it.
         """
         widths = [self.stem[-1].out_channels]
         stages = []
@@ -120,8 +117,11 @@ class SearchSpace:
         if kind == DenseHead.kind:
             return DenseHead(block=self._block(sum(widths), self.head_channels, 1, ratio), outputs=outputs)
         wider = self.class_channels
-        if not wider:
-            raise InputError(f"Space '{self.name}' has no head of classes. Choose another, or give it class_channels.")
+        if len(wider) != len(widths):
+            raise InputError(
+                f"Space '{self.name}' has {len(wider)} class_channels; "
+                f"a head of classes needs one for each of its {len(widths)} branches. Choose another space or give them."
+            )
         return ClassHead(
             widen=tuple(self._block(width, wide, 1, ratio) for width, wide in zip(widths, wider, strict=True)),
             down=tuple(self._block(wide, below, 2, ratio) for wide, below in pairwise(wider)),
