@@ -30,35 +30,33 @@ DEPTHS: Final = np.array([_DEEP[name.split("_")[-1]] for name in COCO_SKELETON.n
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One thing's pixels. row: of World.things. box: tight about the pixels. pixels: bool (H, W)."""
+    """The pixels of one thing. row: of World.things. box: tight about the pixels. area: their number."""
 
     row: int
     box: Box
-    pixels: NDArray[np.bool_]
-
-    @property
-    def area(self) -> int:
-        """Number of pixels."""
-        return int(self.pixels.sum())
+    area: int
 
 
-def seen_things(picture: Picture) -> list[Seen]:
-    """Find every thing that has a pixel in the picture, in the order of World.things."""
-    owner = np.where(picture.solid >= 0, picture.bodies.thing[picture.solid], -1)
-    return [_seen(row, owner == row) for row in np.unique(owner[owner >= 0]).tolist()]
+def owners(picture: Picture, *, only_figures: bool = False) -> NDArray[np.int64]:
+    """Return the row of World.things of each pixel, (H, W); -1 for ground and sky, and for all but human figures."""
+    bodies = picture.bodies
+    counts = (picture.solid >= 0) & (bodies.figure[picture.solid] | (not only_figures))
+    return np.where(counts, bodies.thing[picture.solid], -1)
 
 
-def seen_figures(picture: Picture) -> list[Seen]:
-    """Find every human figure that has a pixel in the picture, a cyclist's bicycle not counted."""
-    is_figure = (picture.solid >= 0) & picture.bodies.figure[picture.solid]
-    owner = np.where(is_figure, picture.bodies.thing[picture.solid], -1)
-    return [_seen(row, owner == row) for row in np.unique(owner[owner >= 0]).tolist()]
-
-
-def _seen(row: int, pixels: NDArray[np.bool_]) -> Seen:
-    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
-    top, left = int(rows[0]), int(columns[0])
-    return Seen(row=row, box=(left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top), pixels=pixels)
+def seen_things(owner: NDArray[np.int64]) -> list[Seen]:
+    """Find everything that owns a pixel, in the order of World.things. owner: (H, W), from `owners`."""
+    at = np.flatnonzero(owner >= 0)
+    if not len(at):
+        return []
+    flat = owner.reshape(-1)
+    at = at[np.argsort(flat[at], kind="stable")]
+    rows, first, area = np.unique(flat[at], return_index=True, return_counts=True)
+    y, x = np.divmod(at, owner.shape[1])
+    left, top = np.minimum.reduceat(x, first), np.minimum.reduceat(y, first)
+    wide, high = np.maximum.reduceat(x, first) + 1 - left, np.maximum.reduceat(y, first) + 1 - top
+    table = np.stack([rows, left, top, wide, high, area], axis=1).tolist()
+    return [Seen(row=row, box=(x0, y0, w, h), area=pixels) for row, x0, y0, w, h, pixels in table]
 
 
 def joints_in_world(thing: Thing) -> NDArray[np.float64]:
