@@ -3,11 +3,12 @@
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from hrnas.data.toycity import ToyCity, dataset
+from hrnas.data.toycity import ToyCity, scenes
 from hrnas.errors import InputError
 
 SMALL = (24, 32)
@@ -15,7 +16,7 @@ SMALL = (24, 32)
 
 def same(a: ToyCity, b: ToyCity, index: int) -> bool:
     x, y = a.read(index), b.read(index)
-    return x.image.tobytes() == y.image.tobytes() and x.mask.tobytes() == y.mask.tobytes() and x.name == y.name
+    return x.image.tobytes() == y.image.tobytes() and x.truth.tobytes() == y.truth.tobytes() and x.name == y.name
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,8 @@ def test_samples_are_as_promised(full):
     for i in range(32):
         sample = city.read(i)
         assert (sample.image.shape, sample.image.dtype) == ((96, 128, 3), np.uint8)
-        assert (sample.mask.shape, sample.mask.dtype) == ((96, 128), np.uint8)
-        assert sample.mask.max() < city.num_classes
+        assert (sample.truth.shape, sample.truth.dtype) == ((96, 128), np.uint8)
+        assert sample.truth.max() < city.num_classes
         assert 30 < sample.image.mean() < 225
         assert sample.image.std() > 12
         names.add(sample.name)
@@ -42,9 +43,9 @@ def test_samples_are_as_promised(full):
 
 def test_default_lengths(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        dataset,
+        scenes,
         "render",
-        lambda world, height, width, random: (np.zeros((height, width, 3)), np.zeros((height, width))),
+        lambda world, height, width, random: SimpleNamespace(image=0, mask=0),
     )
     lengths = {split: len(ToyCity(split, size=(16, 16), cache=tmp_path)) for split in ("train", "validation", "test")}
     assert lengths == {"train": 256, "validation": 64, "test": 64}
@@ -52,7 +53,7 @@ def test_default_lengths(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_every_class_has_a_sensible_share(full, split):
-    masks = np.stack([full[split].read(i).mask for i in range(32)])
+    masks = np.stack([full[split].read(i).truth for i in range(32)])
     share = {name: float((masks == i).mean()) for i, name in enumerate(ToyCity.NAMES)}
     least = {"road": 0.1, "pavement": 0.03, "building": 0.08, "sky": 0.08, "tree": 0.04, "car": 0.03}
     assert all(share[name] > least.get(name, 0.006) for name in ToyCity.NAMES), share
@@ -64,7 +65,7 @@ def test_every_class_has_a_sensible_share(full, split):
 def test_colour_alone_does_not_tell_the_class(full):
     """The class most frequent at a pixel's colour, counted on the very images it is tested on, is often wrong."""
     images = np.stack([full["train"].read(i).image for i in range(32)]).reshape(-1, 3) >> 4
-    masks = np.stack([full["train"].read(i).mask for i in range(32)]).reshape(-1)
+    masks = np.stack([full["train"].read(i).truth for i in range(32)]).reshape(-1)
     colour = (images[:, 0].astype(np.int64) << 8) | (images[:, 1].astype(np.int64) << 4) | images[:, 2]
     counts = np.zeros((4096, len(ToyCity.NAMES)))
     np.add.at(counts, (colour, masks), 1)
@@ -88,7 +89,7 @@ def test_another_seed_is_another_city(tmp_path):
 
 def test_splits_share_no_picture(tmp_path):
     pictures = [
-        ToyCity(split, size=SMALL, length=12, cache=tmp_path).read(i).mask.tobytes()
+        ToyCity(split, size=SMALL, length=12, cache=tmp_path).read(i).truth.tobytes()
         for split in ("train", "validation", "test")
         for i in range(12)
     ]
@@ -100,7 +101,7 @@ def test_a_larger_size_shows_the_same_scene(tmp_path):
     large = ToyCity("test", size=(96, 144), length=3, cache=tmp_path)
     for i in range(3):
         # The middle pixel of each 3x3 block looks along the same ray.
-        assert (large.read(i).mask[1::3, 1::3] == small.read(i).mask).mean() > 0.995
+        assert (large.read(i).truth[1::3, 1::3] == small.read(i).truth).mean() > 0.995
 
 
 def test_a_size_that_fills_no_tiles(tmp_path):
@@ -109,13 +110,13 @@ def test_a_size_that_fills_no_tiles(tmp_path):
 
 def count_renderings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
-    render = dataset.render
+    render = scenes.render
 
     def counted(*args):
         calls.append(1)
         return render(*args)
 
-    monkeypatch.setattr(dataset, "render", counted)
+    monkeypatch.setattr(scenes, "render", counted)
     return calls
 
 
@@ -181,7 +182,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     def full_disk(*_args, **_kwargs):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(dataset.np, "savez", full_disk)
+    monkeypatch.setattr(scenes.np, "savez", full_disk)
     assert len(ToyCity("train", size=SMALL, length=1, cache=tmp_path)) == 1
     assert list(tmp_path.iterdir()) == []
 
