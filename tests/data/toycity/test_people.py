@@ -7,6 +7,7 @@ import pytest
 
 from hrnas.data.coco_joints import COCO_SKELETON
 from hrnas.data.toycity import ToyCity, ToyCityPeople, scenes
+from hrnas.data.toycity.seen import owners, seen_things
 from hrnas.errors import InputError
 
 SIZE = (96, 128)
@@ -77,6 +78,14 @@ def test_pictures_group_the_persons_of_a_scene(people):
     assert len(set.union(*scene_of)) == len(groups) < LENGTH
 
 
+def test_nobody_who_is_large_enough_is_left_out(people):
+    count = {people.read(group[0]).truth.image_id: len(group) for group in people.pictures()}
+    city = scenes.Scenes("test", size=SIZE, seed=0, smallest=16, usual=SIZE)
+    for number in range(max(count)):  # the last scene may be cut short by the length
+        figures = seen_things(owners(city.picture(*city.draw(number)), only_figures=True))
+        assert sum(one.area >= 100 and one.box[3] >= 24 for one in figures) == count.get(number, 0)
+
+
 def test_ground_truth_is_cocos(people):
     truth = people.ground_truth
     assert [image["id"] for image in truth["images"]] == [people.read(g[0]).truth.image_id for g in people.pictures()]
@@ -91,7 +100,7 @@ def test_ground_truth_is_cocos(people):
         assert (annotation["category_id"], annotation["iscrowd"]) == (1, 0)
     (category,) = truth["categories"]
     assert (category["id"], category["name"], category["keypoints"]) == (1, "person", list(COCO_SKELETON.names))
-    assert [6, 8] in category["skeleton"]  # left shoulder to left elbow, counted from 1
+    assert {tuple(bone) for bone in category["skeleton"]} == {(a + 1, b + 1) for a, b in COCO_SKELETON.bones}
 
 
 def test_poses_differ(people):

@@ -49,10 +49,10 @@ def look(*things: Thing) -> tuple[World, dict[str, tuple[float, float, int]], np
     )
 
 
-def wall(left: float, right: float, height: float) -> Thing:
-    """A wall across the view, 2 m off, from `left` to `right` of its middle line."""
+def wall(left: float, right: float, height: float, ahead: float = 2.0) -> Thing:
+    """A wall across the view, from `left` to `right` of its middle line."""
     return Thing(
-        category="building", kind="wall", position=(2.0, (left + right) / 2), heading=math.pi / 2,
+        category="building", kind="wall", position=(ahead, (left + right) / 2), heading=math.pi / 2,
         size=(abs(left - right), 0.1, height), colours=((0.5, 0.5, 0.5),), seed=1,
     )  # fmt: skip
 
@@ -113,6 +113,13 @@ def test_behind_a_post_the_middle_is_hidden_but_labelled():
         for part in ("shoulder", "elbow", "wrist"):
             assert joint[f"{side}_{part}"] == away[f"{side}_{part}"]
     assert joint["left_hip"][:2] == away["left_hip"][:2]
+
+
+def test_what_touches_the_person_hides_all_the_same():
+    # The wall's face is 0.07 m before the middle of the right shoulder, less than a shoulder may be deep.
+    _, joint, _, _ = look(standing(), wall(-0.1, -0.3, 3.0, ahead=3.98))
+    assert joint["right_shoulder"][2] == 1
+    assert joint["left_shoulder"][2] == 2
 
 
 def test_outside_the_picture_nothing_is_labelled():
