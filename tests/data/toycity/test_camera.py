@@ -6,7 +6,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from hrnas.data.toycity.camera import Sensor, develop, pixel_rays, tile_order
+from hrnas.data.toycity.camera import Sensor, develop, pixel_rays, project, tile_order
 from hrnas.data.toycity.render import render
 from hrnas.data.toycity.street import Street
 from hrnas.data.toycity.world import NAMES, Light, Thing, View, World
@@ -32,6 +32,18 @@ def test_heading_turns_left_pitch_looks_up_roll_lowers_the_right():
     np.testing.assert_allclose(middle, expected, atol=1e-12)
     rolled = pixel_rays(view(roll=0.1), 3, 3)
     assert rolled[1, 2, 2] < 0 < rolled[1, 0, 2]
+
+
+def test_a_point_on_the_ray_of_a_pixel_projects_to_its_middle():
+    eye = view(heading=0.7, pitch=-0.2, roll=0.15, field_of_view=1.1)
+    rays = pixel_rays(eye, 9, 14)
+    distance = np.random.default_rng(0).uniform(1, 50, (9, 14, 1))
+    place = project(eye, np.array(eye.position) + distance * rays, 9, 14)
+    np.testing.assert_allclose(place[..., 0], np.broadcast_to(np.arange(14) + 0.5, (9, 14)), atol=1e-9)
+    np.testing.assert_allclose(place[..., 1], np.broadcast_to(np.arange(9)[:, None] + 0.5, (9, 14)), atol=1e-9)
+    ahead = np.array([math.cos(0.7) * math.cos(0.2), math.sin(0.7) * math.cos(0.2), -math.sin(0.2)])
+    np.testing.assert_allclose(place[..., 2], (distance * rays) @ ahead, atol=1e-9)
+    assert project(eye, np.array(eye.position) - ahead, 9, 14)[2] == pytest.approx(-1)
 
 
 @pytest.mark.parametrize("size", [(96, 128), (17, 30), (1, 1)])
@@ -91,7 +103,7 @@ def post(x: float, y: float) -> Thing:
 def test_a_wall_covers_the_pixels_it_projects_to():
     # Its face is 10 m off, 4 m wide and 2.5 m high: with a focal length of 64 pixels, columns 64 +- 12.8 and rows from
     # 48 - 6.4 down to 48 + 9.6. A pixel belongs to it when its middle does.
-    _, mask = render(world(wall(10.1, 0.0, 4.0, 2.5)), 96, 128, Random(0))
+    mask = render(world(wall(10.1, 0.0, 4.0, 2.5)), 96, 128, Random(0)).mask
     expected = np.full((96, 128), NAMES.index("sky"), np.uint8)
     expected[48:] = NAMES.index("road")
     expected[42:58, 51:77] = NAMES.index("building")
@@ -104,8 +116,8 @@ def test_a_wall_covers_the_pixels_it_projects_to():
 
 def test_the_nearer_thing_hides_the_farther():
     pole = NAMES.index("pole")
-    _, before = render(world(wall(10.1, 0.0, 4.0, 2.5), post(5.0, 0.0)), 96, 128, Random(0))
-    _, behind = render(world(wall(10.1, 0.0, 4.0, 2.5), post(15.0, 0.0)), 96, 128, Random(0))
+    before = render(world(wall(10.1, 0.0, 4.0, 2.5), post(5.0, 0.0)), 96, 128, Random(0)).mask
+    behind = render(world(wall(10.1, 0.0, 4.0, 2.5), post(15.0, 0.0)), 96, 128, Random(0)).mask
     assert (before[42:58, 63:65] == pole).all()
     assert not (behind[42:58, 51:77] == pole).any()
     assert (behind[36:41, 63:65] == pole).all()  # its upper part looks over the wall
@@ -118,7 +130,8 @@ def test_a_wall_throws_its_shadow_away_from_the_sun():
         colours=((0.5, 0.5, 0.5),), seed=1,
     )  # fmt: skip
     sun = (0.0, math.sqrt(0.5), math.sqrt(0.5))
-    image, mask = render(world(along, sun=sun), 96, 128, Random(1))
+    picture = render(world(along, sun=sun), 96, 128, Random(1))
+    image, mask = picture.image, picture.mask
     row = 48 + 9  # the middle of row 57 looks at the road 1.5 * 64 / 9.5 = 10.1 m off; 1 m there is 6.3 pixels
     assert (mask[row, 55:75] == NAMES.index("road")).all()
     shaded = image[row, 64 - int(6.3 * 2.6) : 64 - int(6.3 * 1.3)].mean()

@@ -3,11 +3,12 @@
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from hrnas.data.toycity import ToyCity, dataset
+from hrnas.data.toycity import ToyCity, scenes
 from hrnas.errors import InputError
 
 SMALL = (24, 32)
@@ -42,9 +43,9 @@ def test_samples_are_as_promised(full):
 
 def test_default_lengths(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        dataset,
+        scenes,
         "render",
-        lambda world, height, width, random: (np.zeros((height, width, 3)), np.zeros((height, width))),
+        lambda world, height, width, random: SimpleNamespace(image=0, mask=0),
     )
     lengths = {split: len(ToyCity(split, size=(16, 16), cache=tmp_path)) for split in ("train", "validation", "test")}
     assert lengths == {"train": 256, "validation": 64, "test": 64}
@@ -109,13 +110,13 @@ def test_a_size_that_fills_no_tiles(tmp_path):
 
 def count_renderings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
-    render = dataset.render
+    render = scenes.render
 
     def counted(*args):
         calls.append(1)
         return render(*args)
 
-    monkeypatch.setattr(dataset, "render", counted)
+    monkeypatch.setattr(scenes, "render", counted)
     return calls
 
 
@@ -181,7 +182,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     def full_disk(*_args, **_kwargs):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(dataset.np, "savez", full_disk)
+    monkeypatch.setattr(scenes.np, "savez", full_disk)
     assert len(ToyCity("train", size=SMALL, length=1, cache=tmp_path)) == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hrnas.data.coco_joints import COCO_SKELETON
 from hrnas.data.toycity.scenes import Scenes, check_length, load, store
-from hrnas.data.toycity.seen import seen_figures, seen_joints
+from hrnas.data.toycity.seen import owners, seen_joints, seen_things
 from hrnas.structures import Person, Sample, Skeleton
 
 LABELS: Final = 1
@@ -134,7 +134,9 @@ def _render(scenes: Scenes, length: int) -> Arrays:
         world, random = scenes.draw(number)
         picture = scenes.picture(world, random)
         figures = [
-            figure for figure in seen_figures(picture) if figure.box[3] >= _LEAST_HEIGHT and figure.area >= _LEAST_AREA
+            figure
+            for figure in seen_things(owners(picture, only_figures=True))
+            if figure.box[3] >= _LEAST_HEIGHT and figure.area >= _LEAST_AREA
         ][: length - len(joints)]
         if figures:
             images.append(picture.image)

@@ -26,13 +26,12 @@ class Picture:
     """What the camera sees, and what each pixel shows.
 
     image: uint8 (H, W, 3), RGB. mask: uint8 (H, W), indices of NAMES.
-    solid: int64 (H, W), rows of `bodies`, -1 for the sky. distance: float32 (H, W), metres, inf for the sky.
+    solid: int64 (H, W), rows of `bodies`, -1 for the sky.
     """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     solid: NDArray[np.int64]
-    distance: F32
     bodies: Bodies
 
 
@@ -88,7 +87,6 @@ def render(world: World, height: int, width: int, random: Random) -> Picture:
         image=develop(light[place].reshape(height, width, 3), make_sensor(random), generator),
         mask=mask[place].reshape(height, width),
         solid=hits.solid[place].reshape(height, width),
-        distance=hits.distance[place].reshape(height, width),
         bodies=bodies,
     )
 

@@ -23,42 +23,40 @@ _DEEP: Final = {
     "nose": 0.03, "eye": 0.03, "ear": 0.045, "shoulder": 0.05, "elbow": 0.05, "wrist": 0.05, "hip": 0.12, "knee": 0.07,
     "ankle": 0.06,
 }  # fmt: skip
-"""How far below the surface of its own figure a joint may lie and still count as seen, as a share of the figure's
-height: what the limb and its clothes are thick, and less than the way through a head, a trunk or the other leg."""
-DEPTHS: Final = np.array([_DEEP[name.split("_")[-1]] for name in COCO_SKELETON.names])
+"""How far below its thing's surface a joint may lie and still count as seen, as a share of the figure's height: what
+the limb and its clothes are thick, and less than the way through a head, a trunk or the other leg."""
+_DEPTHS: Final = np.array([_DEEP[name.split("_")[-1]] for name in COCO_SKELETON.names])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One thing's pixels. row: of World.things. box: tight about the pixels. pixels: bool (H, W)."""
+    """The pixels of one thing. row: of World.things. box: tight about the pixels. area: their number."""
 
     row: int
     box: Box
-    pixels: NDArray[np.bool_]
-
-    @property
-    def area(self) -> int:
-        """Number of pixels."""
-        return int(self.pixels.sum())
+    area: int
 
 
-def seen_things(picture: Picture) -> list[Seen]:
-    """Find every thing that has a pixel in the picture, in the order of World.things."""
-    owner = np.where(picture.solid >= 0, picture.bodies.thing[picture.solid], -1)
-    return [_seen(row, owner == row) for row in np.unique(owner[owner >= 0]).tolist()]
+def owners(picture: Picture, *, only_figures: bool = False) -> NDArray[np.int64]:
+    """Return the row of World.things of each pixel, (H, W); -1 for ground and sky, and for all but human figures."""
+    bodies = picture.bodies
+    counts = (picture.solid >= 0) & (bodies.figure[picture.solid] | (not only_figures))
+    return np.where(counts, bodies.thing[picture.solid], -1)
 
 
-def seen_figures(picture: Picture) -> list[Seen]:
-    """Find every human figure that has a pixel in the picture, a cyclist's bicycle not counted."""
-    is_figure = (picture.solid >= 0) & picture.bodies.figure[picture.solid]
-    owner = np.where(is_figure, picture.bodies.thing[picture.solid], -1)
-    return [_seen(row, owner == row) for row in np.unique(owner[owner >= 0]).tolist()]
-
-
-def _seen(row: int, pixels: NDArray[np.bool_]) -> Seen:
-    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
-    top, left = int(rows[0]), int(columns[0])
-    return Seen(row=row, box=(left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top), pixels=pixels)
+def seen_things(owner: NDArray[np.int64]) -> list[Seen]:
+    """Find everything that owns a pixel, in the order of World.things. owner: (H, W), from `owners`."""
+    at = np.flatnonzero(owner >= 0)
+    if not len(at):
+        return []
+    flat = owner.reshape(-1)
+    at = at[np.argsort(flat[at], kind="stable")]
+    rows, first, area = np.unique(flat[at], return_index=True, return_counts=True)
+    y, x = np.divmod(at, owner.shape[1])
+    left, top = np.minimum.reduceat(x, first), np.minimum.reduceat(y, first)
+    wide, high = np.maximum.reduceat(x, first) + 1 - left, np.maximum.reduceat(y, first) + 1 - top
+    table = np.stack([rows, left, top, wide, high, area], axis=1).tolist()
+    return [Seen(row=row, box=(x0, y0, w, h), area=pixels) for row, x0, y0, w, h, pixels in table]
 
 
 def joints_in_world(thing: Thing) -> NDArray[np.float64]:
@@ -73,13 +71,14 @@ def joints_in_world(thing: Thing) -> NDArray[np.float64]:
 def seen_joints(world: World, picture: Picture, figures: list[Seen]) -> NDArray[np.float32]:
     """Return the joints of n figures as in COCO: (n, 17, 3), column, row and visibility; zeros where not labelled.
 
-    2, visible: what the ray toward the joint meets first is the joint's own figure, not deeper below its surface than
-    the limb there is thick. 1, hidden: by another thing, or by another part of the figure. 0, not labelled: outside the
-    picture, or hidden and outside the box of what is seen of the figure, so that nobody could say where it is.
+    2, visible: what the ray toward the joint meets first is the joint's own thing (the grip that sticks out of a
+    cyclist's hand, too), and the joint not deeper below that surface than the limb there is thick. 1, hidden: by
+    another thing, or by another part of its own. 0, not labelled: outside the picture, or hidden and
+    outside the box of what is seen of the figure, so that nobody could say where it is.
     """
     height, width = picture.mask.shape
     things = [world.things[figure.row] for figure in figures]
-    found = np.zeros((len(figures), len(DEPTHS), 3), np.float32)
+    found = np.zeros((len(figures), len(_DEPTHS), 3), np.float32)
     if not figures:
         return found
     points = np.stack([joints_in_world(thing) for thing in things])  # (n, 17, 3)
@@ -88,10 +87,9 @@ def seen_joints(world: World, picture: Picture, figures: list[Seen]) -> NDArray[
     rays = (points - eye).reshape(-1, 3)
     far = np.linalg.norm(rays, axis=1)
     hits = cast(picture.bodies.solids, eye, rays / far[:, None])
-    bodies = picture.bodies
-    rows = np.repeat([figure.row for figure in figures], len(DEPTHS))
-    own = (hits.solid >= 0) & bodies.figure[hits.solid] & (bodies.thing[hits.solid] == rows)
-    deep = np.outer([thing.pose.height for thing in things if thing.pose], DEPTHS).reshape(-1)
+    rows = np.repeat([figure.row for figure in figures], len(_DEPTHS))
+    own = (hits.solid >= 0) & (picture.bodies.thing[hits.solid] == rows)
+    deep = np.outer([thing.pose.height for thing in things if thing.pose], _DEPTHS).reshape(-1)
     visible = (own & (far - hits.distance <= deep)).reshape(len(figures), -1)
     column, row, ahead = np.moveaxis(place, -1, 0)
     inside = (ahead > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
