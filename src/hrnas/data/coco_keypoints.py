@@ -94,8 +94,8 @@ def sigma_warning(skeleton: Skeleton) -> str | None:
     if set(skeleton.sigmas) != {UNIFORM_SIGMA}:
         return None
     return (
-        f"OKS AP uses {UNIFORM_SIGMA:g}, the mean of COCO's sigmas, for all {len(skeleton.names)} joints, since theirs are"
-        " not known; it compares with nothing published, and PCK decides. Give sigmas in data.yaml where you know them."
+        f"The sigmas of these {len(skeleton.names)} joints are not known; OKS AP uses {UNIFORM_SIGMA:g}, the mean of"
+        " COCO's, for all of them and compares with nothing published, and PCK decides. Give sigmas in data.yaml."
     )
 
 
@@ -119,8 +119,8 @@ def open_keypoints(
     skeleton = skeleton or _skeleton(file, keypoints.category)
     if boxes is not None and sigma_warning(skeleton):
         raise InputError(
-            f"Boxes of a detector ({boxes}) are scored by OKS AP, which needs the sigmas of these joints. Give sigmas in"
-            " data.yaml, or leave 'boxes' out."
+            f"Boxes of a detector ({boxes}) are scored by OKS AP, which needs the sigmas of these joints. Give sigmas"
+            " in data.yaml, or leave 'boxes' out."
         )
     by_image: dict[int, list[tuple[str, Person, str]]] = {}
     if boxes is None:
@@ -129,7 +129,7 @@ def open_keypoints(
             by_image.setdefault(annotation.image_id, []).append(entry)
     else:
         nothing = np.zeros((len(skeleton.names), 3), np.float32)
-        for place, found in enumerate(read_detections(boxes, keypoints, file)):
+        for found in read_detections(boxes, keypoints, file):
             person = Person(
                 box=found.box,
                 joints=nothing,
@@ -139,7 +139,9 @@ def open_keypoints(
                 score=found.score,
                 index=0,
             )
-            by_image.setdefault(found.image_id, []).append((f"{boxes}: entry {place}", person, f"box{place}"))
+            by_image.setdefault(found.image_id, []).append(
+                (f"{boxes}: entry {found.place}", person, f"box{found.place}")
+            )
     # With a detector's boxes an image without one still has people to be found.
     used = [image for image in keypoints.images.values() if boxes is not None or image.id in by_image]
     people: list[Person] = []
@@ -149,7 +151,9 @@ def open_keypoints(
         path = images_folder / image.file_name
         size = _image_size(file, path, image)
         for where, person, suffix in by_image.get(image.id, ()):
-            people.append(replace(person, box=_clipped(where, person.box, path, size), index=len(people)))
+            people.append(
+                replace(person, box=clipped_box(where, person.box, f"its image {path}", size), index=len(people))
+            )
             files.append(path)
             stems.append(f"{path.stem}-{suffix}")
     return KeypointSet(
@@ -160,6 +164,27 @@ def open_keypoints(
         stems=stems,
         ground_truth=None if for_training else _ground_truth(keypoints, used),
     )
+
+
+def clipped_box(where: str, box: Box, image: str, size: tuple[int, int]) -> Box:
+    """Return the part of a box that lies in an image of `size` (H, W).
+
+    Raises InputError, beginning with `where`, for a box without area or without a part in the image, said as `image`.
+    """
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        raise InputError(
+            f"{where} has the box {_text(box)}, which has no area; width and height must be positive. Mend it, or take"
+            " it out."
+        )
+    left, top = max(0.0, x), max(0.0, y)
+    right, bottom = min(float(size[1]), x + width), min(float(size[0]), y + height)
+    if right <= left or bottom <= top:
+        raise InputError(
+            f"{where} has the box {_text(box)}, which lies outside {image} of {size[1]}x{size[0]}; it must be"
+            " [x, y, width, height] in pixels. Mend it, or take it out."
+        )
+    return left, top, right - left, bottom - top
 
 
 def _labelled_person(where: str, annotation: Annotation) -> tuple[str, Person, str]:
@@ -222,11 +247,13 @@ def _check_joints(file: Path, category: Category, skeleton: Skeleton | None) -> 
         return
     got, need = category.names, skeleton.names
     if len(got) != len(need):
-        raise InputError(f"{file} has {len(got)} joints; the data set's are {len(need)}. Give files of the same joints.")
+        raise InputError(
+            f"{file} has {len(got)} joints; the data set's are {len(need)}. Give files of the same joints."
+        )
     place = next(place for place, pair in enumerate(zip(got, need, strict=True)) if pair[0] != pair[1])
     raise InputError(
-        f"{file} has '{got[place]}' as joint {place + 1}; the data set has '{need[place]}' there. Give files with the same"
-        " joints in the same order."
+        f"{file} has '{got[place]}' as joint {place + 1}; the data set has '{need[place]}' there. Give files with the"
+        " same joints in the same order."
     )
 
 
@@ -239,23 +266,6 @@ def _image_size(file: Path, path: Path, image: ImageEntry) -> tuple[int, int]:
             f" Mend the entry of image {image.id}, or replace the file.{turned}"
         )
     return size
-
-
-def _clipped(where: str, box: Box, path: Path, size: tuple[int, int]) -> Box:
-    x, y, width, height = box
-    if width <= 0 or height <= 0:
-        raise InputError(
-            f"{where} has the box {_text(box)}, which has no area; width and height must be positive. Mend it, or take the"
-            " entry out."
-        )
-    left, top = max(0.0, x), max(0.0, y)
-    right, bottom = min(float(size[1]), x + width), min(float(size[0]), y + height)
-    if right <= left or bottom <= top:
-        raise InputError(
-            f"{where} has the box {_text(box)}, which lies outside its image {path} of {size[1]}x{size[0]}; it must be"
-            " [x, y, width, height] in pixels. Mend it, or take the entry out."
-        )
-    return left, top, right - left, bottom - top
 
 
 def _text(box: Box) -> str:

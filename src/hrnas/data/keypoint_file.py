@@ -65,8 +65,9 @@ class KeypointFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Detection:
-    """A detector's box."""
+    """A detector's box. place: of its entry in the file."""
 
+    place: int
     image_id: int
     box: Box
     score: float
@@ -92,7 +93,9 @@ def read_keypoint_file(file: Path) -> KeypointFile:
     for place, entry in enumerate(_entries(file, plain, "images")):
         image = _image(f"{file}: images[{place}]", entry)
         if image.id in images:
-            raise InputError(f"{file} has two images of id {image.id}. Give each image one entry with an id of its own.")
+            raise InputError(
+                f"{file} has two images of id {image.id}. Give each image one entry with an id of its own."
+            )
         images[image.id] = image
     annotations: dict[int, Annotation] = {}
     for place, entry in enumerate(_entries(file, plain, "annotations")):
@@ -134,7 +137,9 @@ def read_detections(file: Path, keypoints: KeypointFile, where: Path) -> list[De
                 f"{spot} is of image {image_id}, which {where} does not list. Give the results of this split's images."
             )
         detections.append(
-            Detection(image_id=image_id, box=_box(spot, entry), score=_number(spot, "score", entry.get("score")))
+            Detection(
+                place=place, image_id=image_id, box=_box(spot, entry), score=_number(spot, "score", entry.get("score"))
+            )
         )
     if not detections:
         raise InputError(
@@ -149,7 +154,9 @@ def _json(file: Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"Keypoint file {file} does not exist. Mend its path in data.yaml.") from None
     except OSError as error:
-        raise InputError(f"Keypoint file {file} cannot be read: {error.strerror}. Mend its path in data.yaml.") from None
+        raise InputError(
+            f"Keypoint file {file} cannot be read: {error.strerror}. Mend its path in data.yaml."
+        ) from None
     except UnicodeDecodeError:
         raise InputError(f"{file} is not a text file in UTF-8. Give COCO's JSON.") from None
     except json.JSONDecodeError as error:
@@ -184,7 +191,9 @@ def _category(file: Path, plain: dict[str, Any]) -> Category:
         )
     if len(found) > 1:
         listed = ", ".join(str(entry.get("name", entry.get("id"))) for entry in found)
-        raise InputError(f"{file} has {len(found)} categories with keypoints ({listed}); one is read. Keep one of them.")
+        raise InputError(
+            f"{file} has {len(found)} categories with keypoints ({listed}); one is read. Keep one of them."
+        )
     spot, entry = f"{file}: category '{found[0].get('name', '')}'", found[0]
     names = entry["keypoints"]
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name.strip() for name in names):

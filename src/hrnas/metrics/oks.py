@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
+from faster_coco_eval import COCO, COCOeval_faster  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]

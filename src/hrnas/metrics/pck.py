@@ -66,7 +66,7 @@ class Pck:
 
 
 def count_pck(joints: Array, truth: Array, boxes: Array, reference: ReferenceLength) -> Pck:
-    """Return the counts for predicted joints (N, K, 3), of which x, y count, against truth (N, K, 3), x, y, visibility."""
+    """Return the counts for joints (N, K, 3), of which x, y count, against truth (N, K, 3): x, y, visibility."""
     lengths = reference.measured(truth, boxes)
     labelled = truth[:, :, 2] > 0
     counted = labelled & np.isfinite(lengths)[:, None]

@@ -1,8 +1,8 @@
 """Heatmaps of joints: a Gaussian at each as the target, and reading the joints off again, finer than a pixel.
 
-A pixel of a map stands for STRIDE x STRIDE pixels of the input and lies in their middle, so a map's point u and an
-input's point x, both counting from the middle of the first pixel, are x = STRIDE * u + (STRIDE - 1) / 2. The mirror image
-of a target is therefore the target of the mirrored joints, with no shift.
+A pixel of a map stands for STRIDE x STRIDE pixels of the input and lies in their middle, so for a map's point u and
+an input's point x, both counting from the middle of the first pixel, x = STRIDE * u + (STRIDE - 1) / 2. The mirror
+image of a target is therefore the target of the mirrored joints, with no shift.
 
 B batch, K joints, H, W size of the input, H', W' of the maps.
 """
@@ -52,8 +52,8 @@ def located(maps: Tensor, decoder: Decoder, sigma: float) -> Tensor:
 
     decoder: parabola: the peak of the parabola through the logarithms of the 5x5 pixels around the maximum, by least
     squares weighted with the squared values. dark: Taylor's expansion of the logarithm of the map smoothed with the
-    target's Gaussian (Zhang et al., CVPR 2020, equations 5 to 9). quarter: a quarter of a pixel from the maximum towards
-    the larger neighbour. sigma: the target's, in pixels of the maps.
+    target's Gaussian (Zhang et al., CVPR 2020, section 3.2). quarter: a quarter of a pixel from the maximum towards the
+    larger neighbour. sigma: the target's, in pixels of the maps.
     """
     batch, num_joints, height, width = maps.shape
     flat = maps.detach().reshape(-1, height, width).double()
