@@ -41,7 +41,7 @@ def plain_set(**changes: Any) -> dict[str, Any]:
 
 def person(number: int, image: int, box: list[float], joints: list[float]) -> dict[str, Any]:
     """Return a plain annotation."""
-    area = 0.5 * box[2] * box[3]
+    area = 0.9 * box[2] * box[3]
     return {
         "id": number, "image_id": image, "category_id": 1, "bbox": box, "keypoints": joints, "area": area, "iscrowd": 0,
         "num_keypoints": sum(value > 0 for value in joints[2::3]),

@@ -40,7 +40,7 @@ def test_people_with_joints_are_the_samples(tmp_path: Path) -> None:
     sample = pickle.loads(pickle.dumps(found)).read(1)
     assert sample.image.shape == (60, 100, 3)
     truth = sample.truth
-    assert (truth.box, truth.area, truth.image_id, truth.annotation_id) == ((60, 5.5, 25, 40), 500, 7, 4)
+    assert (truth.box, truth.area, truth.image_id, truth.annotation_id) == ((60, 5.5, 25, 40), 900, 7, 4)
     assert (truth.score, truth.index) == (1.0, 1)
     assert truth.joints.tolist() == [[70, 12, 2], [78, 22, 2], [0, 0, 0], [76, 38, 2], [66, 39, 2]]
 
