@@ -65,8 +65,9 @@ def test_a_detectors_boxes_have_no_labels_and_every_image_counts(tmp_path: Path)
     assert not first.truth.joints.any()
     assert (first.name, second.name) == ("a-box0", "b-box2")
     assert second.truth.box == (90, 0, 10, 15)
-    assert found.ground_truth is not None
-    assert [annotation["id"] for annotation in found.ground_truth["annotations"]] == [3, 4, 5, 6]
+    alone = open_set(tmp_path, boxes=detections(tmp_path, {}))
+    assert alone.ground_truth is not None
+    assert [annotation["id"] for annotation in alone.ground_truth["annotations"]] == [3, 4, 5, 6]
 
 
 def test_the_skeleton_of_a_file(tmp_path: Path) -> None:

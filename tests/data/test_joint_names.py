@@ -38,6 +38,7 @@ def test_parts_of_the_body() -> None:
     assert find_joint(("RHip", "LHip", "Head"), "hip", "left") == 1
     assert find_joint(("RHip", "LHip", "Head"), "head") == 2
     assert find_joint(("RHip", "LHip", "Head"), "shoulder", "left") is None
+    assert find_joint(("lip", "lHip", "rHip"), "lip") == 0
     assert lower_body(COCO_SKELETON.names) == (11, 12, 13, 14, 15, 16)
     assert lower_body(("left_ankle", "right_knee")) is None
     assert lower_body(("a", "b")) is None

@@ -97,9 +97,9 @@ def test_an_evaluation_view_that_is_the_image_is_the_image() -> None:
 
 
 def test_reducing_does_not_alias() -> None:
-    """Stripes of two pixels, reduced twelve times, become grey; single pixels taken from them would not."""
+    """Stripes of three pixels, reduced twelve and ten times, become grey; single pixels taken from them would not."""
     image = np.zeros((480, 480, 3), np.uint8)
-    image[:, ::2] = 255
+    image[:, np.arange(480) // 3 % 2 == 0] = 255
     view = evaluation_view(sample(image, (48, 48, 384, 384), [[0, 0, 0]] * 5), (40, 40))
     assert np.abs(view.astype(int) - 127).max() < 25
     rng = np.random.default_rng(3)

@@ -67,6 +67,16 @@ def test_the_other_decoders_give_joints_back_away_from_the_border(
     assert errors(everywhere(3000, margin), decoder).max() < limit
 
 
+@pytest.mark.parametrize("decoder", ["parabola", "dark"])
+def test_a_longish_peak_that_lies_askew_is_found_as_well(decoder: Decoder) -> None:
+    """Its logarithm is a parabola with a term in x y."""
+    y, x = torch.meshgrid(torch.arange(SIZE[0]).double(), torch.arange(SIZE[1]).double(), indexing="ij")
+    x, y = x - 9.4, y - 11.7
+    maps = torch.exp(-(0.20 * x * x + 0.12 * y * y + 0.2 * x * y))[None, None]
+    found = (located(maps, decoder, SIGMA)[0, 0, :2] - (STRIDE - 1) / 2) / STRIDE
+    assert found.tolist() == pytest.approx([9.4, 11.7], abs=2e-3)
+
+
 @pytest.mark.parametrize(("decoder", "limit"), [("quarter", 0.501), ("dark", 1.01)])
 def test_at_the_border_the_other_decoders_are_worse(decoder: Decoder, limit: float) -> None:
     """The quarter has no neighbour to go by; smoothing of the dark decoder sees nothing beyond the border."""
