@@ -129,7 +129,7 @@ def open_keypoints(
             by_image.setdefault(annotation.image_id, []).append(entry)
     else:
         nothing = np.zeros((len(skeleton.names), 3), np.float32)
-        for place, found in enumerate(read_detections(boxes, keypoints, file)):
+        for found in read_detections(boxes, keypoints, file):
             person = Person(
                 box=found.box,
                 joints=nothing,
@@ -139,7 +139,9 @@ def open_keypoints(
                 score=found.score,
                 index=0,
             )
-            by_image.setdefault(found.image_id, []).append((f"{boxes}: entry {place}", person, f"box{place}"))
+            by_image.setdefault(found.image_id, []).append(
+                (f"{boxes}: entry {found.place}", person, f"box{found.place}")
+            )
     # With a detector's boxes an image without one still has people to be found.
     used = [image for image in keypoints.images.values() if boxes is not None or image.id in by_image]
     people: list[Person] = []

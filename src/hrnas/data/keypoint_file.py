@@ -65,8 +65,9 @@ class KeypointFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Detection:
-    """A detector's box."""
+    """A detector's box. place: of its entry in the file."""
 
+    place: int
     image_id: int
     box: Box
     score: float
@@ -136,7 +137,9 @@ def read_detections(file: Path, keypoints: KeypointFile, where: Path) -> list[De
                 f"{spot} is of image {image_id}, which {where} does not list. Give the results of this split's images."
             )
         detections.append(
-            Detection(image_id=image_id, box=_box(spot, entry), score=_number(spot, "score", entry.get("score")))
+            Detection(
+                place=place, image_id=image_id, box=_box(spot, entry), score=_number(spot, "score", entry.get("score"))
+            )
         )
     if not detections:
         raise InputError(
