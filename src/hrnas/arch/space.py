@@ -120,7 +120,7 @@ class SearchSpace:
         if len(wider) != len(widths):
             raise InputError(
                 f"Space '{self.name}' has {len(wider)} class_channels; "
-                f"a head of classes needs one for each of its {len(widths)} branches. Choose another space or give them."
+                f"a head of classes needs one for each of its {len(widths)} branches. Give them or choose another."
             )
         return ClassHead(
             widen=tuple(self._block(width, wide, 1, ratio) for width, wide in zip(widths, wider, strict=True)),
