@@ -59,6 +59,13 @@ def test_with_blocks_changes_the_named_block_only(architecture: Architecture, da
     assert architecture.with_blocks({}) == architecture
 
 
+def test_with_blocks_reaches_every_block_of_a_head_of_classes() -> None:
+    architecture = search_space("hr-small").supernet(4, head="classes")
+    changed = {name: replace(block, tokens=3) for name, block in architecture.blocks() if name.startswith("head.")}
+    assert len(changed) == 7
+    assert dict(architecture.with_blocks(changed).blocks()) == {**dict(architecture.blocks()), **changed}
+
+
 def test_with_blocks_refuses_a_name_that_is_not_there() -> None:
     architecture = search_space("hr-small").supernet(4)
     with pytest.raises(AssertionError, match=r"no such blocks: \['head.blok'\]"):

@@ -137,7 +137,7 @@ class DenseHead:
     outputs: classes of a segmentation, joints of a pose.
     """
 
-    kind: ClassVar = "dense"
+    kind: ClassVar[str] = "dense"
 
     block: Block
     outputs: int
@@ -156,7 +156,7 @@ class ClassHead:
     features: width of the 1x1 convolution. outputs: classes. dropout: before the linear layer, in training.
     """
 
-    kind: ClassVar = "classes"
+    kind: ClassVar[str] = "classes"
 
     widen: tuple[Block, ...]
     down: tuple[Block, ...]
