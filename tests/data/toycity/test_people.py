@@ -7,6 +7,7 @@ import pytest
 
 from hrnas.data.coco_joints import COCO_SKELETON
 from hrnas.data.toycity import ToyCity, ToyCityPeople, scenes
+from hrnas.data.toycity.people import find_people
 from hrnas.data.toycity.seen import owners, seen_things
 from hrnas.errors import InputError
 
@@ -84,6 +85,18 @@ def test_nobody_who_is_large_enough_is_left_out(people):
     for number in range(max(count)):  # the last scene may be cut short by the length
         figures = seen_things(owners(city.picture(*city.draw(number)), only_figures=True))
         assert sum(one.area >= 100 and one.box[3] >= 24 for one in figures) == count.get(number, 0)
+
+
+def test_somebody_without_a_joint_in_sight_is_left_out():
+    # At the right edge of this scene there is an arm's width of somebody: 80 rows, but neither wrist nor elbow.
+    city = scenes.Scenes("train", size=(192, 256), seed=0, smallest=16, usual=SIZE)
+    world, random = city.draw(198)
+    picture = city.picture(world, random)
+    (edge,) = (one for one in seen_things(owners(picture, only_figures=True)) if one.box == (250, 112, 6, 80))
+    found = find_people(world, picture)
+    assert edge.area >= 100
+    assert edge.row not in [seen.row for seen, _ in found]
+    assert all((joints[:, 2] == 2).any() for _, joints in found)
 
 
 def test_ground_truth_is_cocos(people):

@@ -167,7 +167,7 @@ def _render(scenes: Scenes, length: int) -> Arrays:
 def _is_whole(arrays: Arrays, length: int) -> bool:
     return (
         {"pixels", "sizes"} <= arrays.keys()
-        and (arrays["pixels"].dtype, arrays["sizes"].dtype) == (np.uint8, np.int64)
+        and (arrays["pixels"].dtype, arrays["sizes"].dtype) == (np.dtype(np.uint8), np.dtype(np.int64))
         and arrays["sizes"].shape == (length, 2)
         and arrays["sizes"].min() > 0
         and arrays["pixels"].shape == (3 * arrays["sizes"].prod(axis=1).sum(),)

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnas.data.coco_joints import COCO_SKELETON
+from hrnas.data.toycity.render import Picture
 from hrnas.data.toycity.scenes import Scenes, check_length, load, store
-from hrnas.data.toycity.seen import owners, seen_joints, seen_things
+from hrnas.data.toycity.seen import Seen, owners, seen_joints, seen_things
+from hrnas.data.toycity.world import World
 from hrnas.structures import Person, Sample, Skeleton
 
 LABELS: Final = 1
@@ -26,9 +28,9 @@ class ToyCityPeople:
     """The persons of rendered street scenes, each with a box and COCO's 17 joints; nothing is downloaded.
 
     Scene i of a split is scene i of `ToyCity`. Its persons are the pedestrians and cyclists, without their bicycles, of
-    whom at least 100 pixels and 24 rows of pixels are seen; the samples are those of the scenes in order, as many as
-    the set is long. The constructor reads the split from the cache, or renders it: about 70 ms a scene of 192x256 on
-    one core, two to three persons in each.
+    whom at least a joint, 100 pixels and 24 rows of pixels are seen; the samples are those of the scenes in order, as
+    many as the set is long. The constructor reads the split from the cache, or renders it: about 70 ms a scene of
+    192x256 on one core, two to three persons in each.
 
     split: "train", "validation" or "test", which share no world.
     size: height and width of the scenes in pixels. Two sizes show the same scenes; a smaller one has fewer persons in
@@ -122,41 +124,51 @@ class ToyCityPeople:
         }  # fmt: skip
 
 
+def find_people(world: World, picture: Picture) -> list[tuple[Seen, NDArray[np.float32]]]:
+    """Find the persons of a picture that are large enough, and their joints (17, 3), in the order of World.things."""
+    figures = [
+        figure
+        for figure in seen_things(owners(picture, only_figures=True))
+        if figure.box[3] >= _LEAST_HEIGHT and figure.area >= _LEAST_AREA
+    ]
+    joints = seen_joints(world, picture, figures)
+    return [(figure, own) for figure, own in zip(figures, joints, strict=True) if (own[:, 2] == 2).any()]
+
+
 def _render(scenes: Scenes, length: int) -> Arrays:
     """Render scenes until they have `length` persons.
 
     images: uint8 (I, H, W, 3), the scenes that have one; numbers: int64 (I,), which they are. Of the persons: picture:
     int64 (N,), row of images; joints: float32 (N, 17, 3); boxes: int64 (N, 4); areas: int64 (N,), pixels.
     """
-    images, numbers, joints, boxes, areas, picture_rows = [], [], [], [], [], []
+    images: list[NDArray[np.uint8]] = []
+    numbers: list[int] = []
+    picture_rows: list[int] = []
+    found: list[tuple[Seen, NDArray[np.float32]]] = []
     number = 0
-    while len(joints) < length:
+    while len(found) < length:
         world, random = scenes.draw(number)
         picture = scenes.picture(world, random)
-        figures = [
-            figure
-            for figure in seen_things(owners(picture, only_figures=True))
-            if figure.box[3] >= _LEAST_HEIGHT and figure.area >= _LEAST_AREA
-        ][: length - len(joints)]
-        if figures:
+        people = find_people(world, picture)[: length - len(found)]
+        if people:
+            picture_rows += [len(images)] * len(people)
             images.append(picture.image)
             numbers.append(number)
-            joints += list(seen_joints(world, picture, figures))
-            boxes += [figure.box for figure in figures]
-            areas += [figure.area for figure in figures]
-            picture_rows += [len(images) - 1] * len(figures)
+            found += people
         number += 1
     return {
         "images": np.stack(images), "numbers": np.array(numbers, np.int64),
-        "picture": np.array(picture_rows, np.int64), "joints": np.stack(joints), "boxes": np.array(boxes, np.int64),
-        "areas": np.array(areas, np.int64),
+        "picture": np.array(picture_rows, np.int64), "joints": np.stack([joints for _, joints in found]),
+        "boxes": np.array([seen.box for seen, _ in found], np.int64),
+        "areas": np.array([seen.area for seen, _ in found], np.int64),
     }  # fmt: skip
 
 
 def _is_whole(arrays: Arrays, length: int, size: tuple[int, int]) -> bool:
-    if not arrays:
+    images = arrays.get("images")
+    if images is None or images.ndim != 4:
         return False
-    count = len(arrays.get("images", ()))
+    count = len(images)
     expected = {
         "images": (np.uint8, (count, *size, 3)), "numbers": (np.int64, (count,)), "picture": (np.int64, (length,)),
         "joints": (np.float32, (length, len(COCO_SKELETON.names), 3)), "boxes": (np.int64, (length, 4)),

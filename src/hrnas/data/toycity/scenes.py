@@ -75,7 +75,7 @@ def load(file: Path) -> dict[str, NDArray[Any]]:
         return {}
 
 
-def store(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
+def store(file: Path, arrays: dict[str, Any]) -> None:
     """Write a cache file under a temporary name, then rename it: nobody ever sees half a file."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
