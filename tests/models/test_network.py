@@ -1,5 +1,6 @@
 """Whole networks: shapes at odd sizes, published features, gradients, names of the weights."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -86,6 +87,18 @@ def test_every_parameter_gets_a_gradient(architecture: Architecture) -> None:
     sum((x * torch.randn_like(x)).sum() for x in maps).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not without
+
+
+def test_dropout_stands_before_the_linear_layer_of_classes_in_training() -> None:
+    torch.manual_seed(0)
+    model = build_model(replace(GATED, class_dropout=0.5).supernet(5, head="classes"))
+    seen = []
+    model.head.output.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for mode in (True, False):
+        model.train(mode)(torch.randn(2, 3, 33, 47))
+    shares = [(x == 0).float().mean().item() for x in seen]  # of 512 numbers, which a Swish leaves none of at zero
+    assert 0.4 < shares[0] < 0.6
+    assert shares[1] == 0
 
 
 @pytest.mark.parametrize("head", ["dense", "classes"])
