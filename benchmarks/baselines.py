@@ -17,7 +17,7 @@ The study; a training takes about 3 minutes of two quiet cores in the first, 10 
 | supernet | the supernet itself, never cut: not at equal MACs, the mark above |
 
 Each network costs (0.98, 1.00] of the budget. Validation chooses the best of a run's last validations; test is read
-once. The methods take turns within a seed. OUT/cells holds a file for each finished training: started again, the study
+once. A set without a test split is scored on validation again, which is then no unseen data. The methods take turns within a seed. OUT/cells holds a file for each finished training: started again, the study
 goes on with the others. OUT/table.md is the result, OUT/logs what the verbs said.
 """
 
@@ -39,6 +39,7 @@ from hrnas.arch.file import to_json  # noqa: E402
 from hrnas.arch.presets import search_space  # noqa: E402
 from hrnas.data.description import read_description  # noqa: E402
 from hrnas.searching.units import num_units, unit_groups  # noqa: E402
+from hrnas.tasks import TASKS  # noqa: E402
 from thinning import cut_in_order, uniform_at_budget  # noqa: E402
 
 METHODS = ("search", "uniform", "random", "magnitude", "magnitude-per-mac", "supernet")
@@ -59,8 +60,10 @@ def main() -> None:
         lambda: hrnas(["plan", arguments.data, *words, *search_words], out / "logs" / "plan.log"),
     )
     budget_macs, input_size = plan["budget_macs"], tuple(plan["input_size"])
-    classes = len(read_description(arguments.data).names)
-    supernet = search_space(plan["space"], arguments.transformers).supernet(classes)
+    description = read_description(arguments.data)
+    head = TASKS[description.task].head
+    supernet = search_space(plan["space"], arguments.transformers).supernet(len(description.names), head=head)
+    split = "test" if "test" in description.split_names else "validation"
 
     def trained(method: str, seed: int) -> dict[str, Any]:
         """Train and score one network; its run is OUT/runs/METHOD-seedN."""
@@ -83,7 +86,7 @@ def main() -> None:
         macs = result["found"]["macs"]
         if method != "supernet" and not 0.98 * budget_macs < macs <= budget_macs:
             raise VerbError(f"{macs} MACs are {macs / budget_macs:.4f} of the budget; (0.98, 1.00] is needed")
-        test = hrnas(["evaluate", str(run), "--split", "test"], log)
+        test = hrnas(["evaluate", str(run), "--split", split], log)
         metric = result["metric"]
         return {
             "metric": metric,

@@ -34,9 +34,11 @@ def measured(name: str, data: str, out: Path) -> dict[str, Any]:
     planned = hrnas(["plan", *words], log)
     run = out / "runs" / name
     found = hrnas(["search", *words, f"--run={run}", "--overwrite"], log)
-    validations = [line["evaluation_seconds"] for line in read_lines(run / "metrics.jsonl") if "miou" in line]
+    validations = [
+        line["evaluation_seconds"] for line in read_lines(run / "metrics.jsonl") if line["kind"] == "evaluation"
+    ]
     for line in (run / "budgets").glob("*/metrics.jsonl"):
-        validations += [entry["evaluation_seconds"] for entry in read_lines(line) if "miou" in entry]
+        validations += [entry["evaluation_seconds"] for entry in read_lines(line) if entry["kind"] == "evaluation"]
     return {
         "planned": planned["seconds"],
         "planned_validation": planned["validation_seconds"],

@@ -8,8 +8,9 @@ from PIL import Image
 
 from hrnas.data import ade20k
 from hrnas.data.decoding import LabelTable, read_mask
-from hrnas.data.description import DataDescription, SplitFolders
+from hrnas.data.description import completed, parse_description
 from hrnas.data.folders import find_pairs
+from hrnas.data.opening import open_split
 from hrnas.errors import InputError
 from hrnas.structures import IGNORED
 
@@ -32,20 +33,9 @@ def ade(tmp_path: Path) -> Path:
 
 
 def test_every_image_has_its_mask_and_every_value_its_class(ade: Path) -> None:
-    ade20k.check_layout(ade)
-    description = DataDescription(
-        task="segmentation",
-        dataset=None,
-        path=ade,
-        splits={
-            "train": SplitFolders(images=ade20k.FOLDERS["train"][0], labels=ade20k.FOLDERS["train"][1]),
-            "validation": SplitFolders(images=ade20k.FOLDERS["validation"][0], labels=ade20k.FOLDERS["validation"][1]),
-        },
-        names=ade20k.NAMES,
-        colors=ade20k.COLORS,
-        ignore=(),
-        label_map=ade20k.LABEL_MAP,
-    )
+    plain = {"dataset": "ade20k", "path": str(ade)}
+    description = completed(parse_description(plain, where="x", folder=ade), where="x")
+    assert open_split(description, "validation").read(0).truth.ravel().tolist() == [IGNORED, *range(150)]
     labels = LabelTable.build(len(ade20k.NAMES), (), ade20k.LABEL_MAP)
     pairing = find_pairs(description, "train")
     assert [pair.name for pair in pairing.pairs] == ["ADE_train_00000001", "ADE_train_00000002"]

@@ -1,7 +1,6 @@
 """Cityscapes: the layout with its real file names, and every label value mapped to its class."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,9 @@ import pytest
 from PIL import Image
 
 from hrnas.data import cityscapes
-from hrnas.data.decoding import LabelTable, read_mask
+from hrnas.data.description import DataDescription, completed, parse_description
+from hrnas.data.folders import find_pairs
+from hrnas.data.opening import open_split
 from hrnas.errors import InputError
 from hrnas.structures import IGNORED
 
@@ -45,33 +46,39 @@ def city(tmp_path: Path) -> Path:
     return root
 
 
+def described(city: Path) -> DataDescription:
+    return completed(parse_description({"dataset": "cityscapes", "path": str(city)}, where="x", folder=city), where="x")
+
+
 def test_every_image_has_its_mask(city: Path) -> None:
-    cityscapes.check_layout(city)
+    description = described(city)
+    assert description.split_names == ("train", "validation")
     names = []
-    for split, own in cityscapes.SPLITS.items():
-        for name, image, mask in cityscapes.split_files(city, split):
-            place = f"{own}/{name.split('_')[0]}/{name}"
-            assert image == city / f"leftImg8bit/{place}_leftImg8bit.png"
-            assert mask == city / f"gtFine/{place}_gtFine_labelIds.png"
-            assert image.is_file()
-            assert mask.is_file()
-            names.append(name)
+    for split, own in (("train", "train"), ("validation", "val")):
+        for pair in find_pairs(description, split).pairs:
+            place = f"{own}/{pair.name.split('_')[0]}/{pair.name}"
+            assert pair.image == city / f"leftImg8bit/{place}_leftImg8bit.png"
+            assert pair.mask == city / f"gtFine/{place}_gtFine_labelIds.png"
+            names.append(pair.name)
     assert names == ["aachen_000000_000019", "aachen_000001_000019", "zurich_000120_000019", "frankfurt_000001_083852"]
 
 
 def test_every_value_becomes_its_class(city: Path) -> None:
-    labels = LabelTable.build(len(cityscapes.NAMES), (), cityscapes.LABEL_MAP)
-    _, _, file = cityscapes.split_files(city, "validation")[0]
-    mask = read_mask(file, labels).ravel()
+    opened = open_split(described(city), "validation")
     expected = np.full(34, IGNORED)
     expected[list(EVALUATED.values())] = range(19)
-    assert mask.tolist() == expected.tolist()
-    assert tuple(EVALUATED) == cityscapes.NAMES
+    assert opened.read(0).truth.ravel().tolist() == expected.tolist()
+    assert tuple(EVALUATED) == cityscapes.NAMES == opened.names
     # A licence plate that someone drew: -1 in 8 bits.
-    assert labels.apply(np.array([255], np.uint8)).tolist() == [IGNORED]
-    Image.fromarray(np.full((2, 17), 34, np.uint8)).save(file)
+    assert opened.labels.apply(np.array([255], np.uint8)).tolist() == [IGNORED]
+    Image.fromarray(np.full((2, 17), 34, np.uint8)).save(opened.pairs[0].mask)
     with pytest.raises(InputError, match="label values no class covers: 34"):
-        read_mask(file, labels)
+        opened.read(0)
+
+
+def test_a_run_keeps_the_path_alone(city: Path) -> None:
+    description = described(city)
+    assert description.to_dict() == {"task": "segmentation", "dataset": "cityscapes", "path": str(city)}
 
 
 def test_the_table_of_labels() -> None:
@@ -102,15 +109,15 @@ def test_only_what_lacks_is_named(city: Path) -> None:
 def test_a_missing_mask_is_named(city: Path) -> None:
     lacking = city / "gtFine/train/aachen/aachen_000001_000019_gtFine_labelIds.png"
     lacking.rename(lacking.with_name("aachen_000001_000019_gtFine_labelTrainIds.png"))
-    with pytest.raises(InputError, match=rf"Split 'train' lacks {re.escape(str(lacking))}, the mask of an image"):
-        cityscapes.split_files(city, "train")
+    with pytest.raises(InputError, match=r"aachen_000001_000019_leftImg8bit\.png of split 'train' has no mask\."):
+        open_split(described(city), "train")
     (city / "gtFine/train/zurich/zurich_000120_000019_gtFine_labelIds.png").unlink()
-    with pytest.raises(InputError, match=rf"{re.escape(lacking.name)} \(and 1 more like it\), "):
-        cityscapes.split_files(city, "train")
-    assert len(cityscapes.split_files(city, "validation")) == 1
+    with pytest.raises(InputError, match=r"and 1 more image of split 'train' have no mask"):
+        open_split(described(city), "train")
+    assert len(open_split(described(city), "validation")) == 1
 
 
 def test_a_split_without_images_is_told(city: Path) -> None:
     (city / "leftImg8bit/val/frankfurt").rename(city / "leftImg8bit/frankfurt")
-    with pytest.raises(InputError, match=r"Split 'validation' is empty: .*Unpack leftImg8bit_trainvaltest\.zip"):
-        cityscapes.split_files(city, "validation")
+    with pytest.raises(InputError, match=r"Split 'validation' is empty: .* holds no image \(\*_leftImg8bit\.bmp"):
+        open_split(described(city), "validation")

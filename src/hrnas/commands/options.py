@@ -62,7 +62,7 @@ class TrainingOptions:
     precision: float32 or bfloat16, of the training step's operations; weights, loss and evaluation stay float32.
     recompute: keep only the inputs of the search blocks for the backward pass and compute them again there: less
         memory, up to a third more time, the same numbers.
-    optimizer: AdamW and its schedule.
+    optimizer: its kind and its schedule.
     augment: random views in training; the task's own choice where left out.
     targets: what the network is asked for.
     evaluation: how the network is evaluated.

@@ -79,10 +79,9 @@ def predict(options: PredictOptions) -> dict[str, Any]:
     files, task = [], session.task
     for name, read in pictures.items():
         samples = read()
-        image = samples[0].image
         predictions = _predict(network, session, samples)
         picture = folder / f"{name}.png"
-        task.draw(image, predictions, samples if split else None).save(picture)
+        task.draw(predictions, samples).save(picture)
         labels = task.save(folder, name, predictions, samples)
         files.append({"name": name, "picture": str(picture), "labels": str(labels)})
         rich.get_console().print(f"Picture: {picture}", markup=False, highlight=False, soft_wrap=True)

@@ -206,6 +206,7 @@ def open_session(
                 if input_size is None:
                     first = next(iter(opened.values())).read(0).image
                     input_size = InputSize(*(task.usual_input or first.shape[:2]))
+                task.check_input(input_size)
     if cache and description.toycity is None:  # Toy City is in memory as it is
         with processes.sharing_errors():
             memory = SampleMemory(cache)

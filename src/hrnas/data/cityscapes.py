@@ -73,11 +73,14 @@ COLORS: Final = tuple(label.color for label in _CLASSES)
 LABEL_MAP: Final = {label.value % 256: label.class_index for label in LABELS}
 """File value -> class index, None = void: a `label_map` that covers every value of the set; nothing is in `ignore`."""
 
-SPLITS: Final = {"train": "train", "validation": "val"}
-"""The set's own name of each split that can be opened."""
+FOLDERS: Final = {
+    "train": ("leftImg8bit/train", "gtFine/train"),
+    "validation": ("leftImg8bit/val", "gtFine/val"),
+}
+"""The folders of images and of masks of each split."""
 
-_IMAGES, _MASKS = "leftImg8bit", "gtFine"
-_IMAGE_END, _MASK_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
+SUFFIXES: Final = ("_leftImg8bit", "_gtFine_labelIds")
+"""What follows the name, CITY_SEQUENCE_FRAME, in the stem of an image and of its mask."""
 
 
 def check_layout(path: Path) -> None:
@@ -92,32 +95,6 @@ def check_layout(path: Path) -> None:
         )
 
 
-def split_files(path: Path, split: str) -> list[tuple[str, Path, Path]]:
-    """Return (name, image, mask) of every image of a split, sorted by name; the name is CITY_SEQUENCE_FRAME.
-
-    path: the Cityscapes folder; split: a key of SPLITS. No file is opened. Raises InputError when there is no image, or
-    when an image has no mask.
-    """
-    own = SPLITS[split]
-    folder = path / _IMAGES / own
-    found = []
-    for image in sorted(folder.glob(f"*/*{_IMAGE_END}")):
-        name = image.name.removesuffix(_IMAGE_END)
-        found.append((name, image, path / _MASKS / own / image.parent.name / f"{name}{_MASK_END}"))
-    if not found:
-        raise InputError(
-            f"Split '{split}' is empty: {folder} holds no CITY/*{_IMAGE_END}. Unpack leftImg8bit_trainvaltest.zip anew."
-        )
-    lacking = [mask for _, _, mask in found if not mask.is_file()]
-    if lacking:
-        others = f" (and {len(lacking) - 1} more like it)" if len(lacking) > 1 else ""
-        raise InputError(
-            f"Split '{split}' lacks {lacking[0]}{others}, the mask of an image of {folder}. Unpack"
-            " gtFine_trainvaltest.zip anew, or take the image away."
-        )
-    return found
-
-
 def _lacking(path: Path) -> list[str]:
-    folders = [f"{kind}/{own}" for kind in (_IMAGES, _MASKS) for own in SPLITS.values()]
-    return [f"{folder}/" for folder in folders if not (path / folder).is_dir()]
+    folders = sorted(folder for folders in FOLDERS.values() for folder in folders)
+    return [f"{folder}/" for folder in reversed(folders) if not (path / folder).is_dir()]

@@ -36,6 +36,7 @@ from hrnas.data.pictures import RGB, default_palette
 from hrnas.data.pose_fields import KEYS, GivenJoints, skeleton_fields, whole_skeleton
 from hrnas.data.toycity.crops import ToyCityCrops
 from hrnas.data.toycity.dataset import ToyCity
+from hrnas.data.toycity.people import ToyCityPeople
 from hrnas.errors import InputError, did_you_mean
 from hrnas.structures import Skeleton
 
@@ -115,8 +116,7 @@ _KNOWN_MASKS: Final = {
     "ade20k": KnownMasks(
         check_layout=ade20k.check_layout,
         splits={
-            "train": SplitFolders(images="images/training", labels="annotations/training"),
-            "validation": SplitFolders(images="images/validation", labels="annotations/validation"),
+            split: SplitFolders(images=images, labels=labels) for split, (images, labels) in ade20k.FOLDERS.items()
         },
         names=ade20k.NAMES,
         colors=ade20k.COLORS,
@@ -137,18 +137,13 @@ _KNOWN_MASKS: Final = {
     "cityscapes": KnownMasks(
         check_layout=cityscapes.check_layout,
         splits={
-            "train": SplitFolders(
-                images="leftImg8bit/train",
-                labels="gtFine/train",
-                image_suffix="_leftImg8bit",
-                label_suffix="_gtFine_labelIds",
-            ),
-            "validation": SplitFolders(
-                images="leftImg8bit/val",
-                labels="gtFine/val",
-                image_suffix="_leftImg8bit",
-                label_suffix="_gtFine_labelIds",
-            ),
+            split: SplitFolders(
+                images=images,
+                labels=labels,
+                image_suffix=cityscapes.SUFFIXES[0],
+                label_suffix=cityscapes.SUFFIXES[1],
+            )
+            for split, (images, labels) in cityscapes.FOLDERS.items()
         },
         names=cityscapes.NAMES,
         colors=cityscapes.COLORS,
@@ -461,14 +456,18 @@ def _toycity(fields: Fields, task: str) -> DataDescription:
     height, width = (fields.integer_value("size", side, 16, 4096) for side in size)
     lengths = fields.nested("length") if "length" in fields else Fields.of({}, fields.where)
     lengths.allow(SPLITS)
-    names = {"segmentation": ToyCity.NAMES, "pose": COCO_SKELETON.names, "classification": ToyCityCrops.NAMES}[task]
+    names, colors = {
+        "segmentation": (ToyCity.NAMES, ToyCity.COLORS),
+        "pose": (COCO_SKELETON.names, ToyCityPeople.COLORS),
+        "classification": (ToyCityCrops.NAMES, ToyCityCrops.COLORS),
+    }[task]
     return DataDescription(
         task=task,
         dataset="toycity",
         path=None,
         splits={},
         names=names,
-        colors=ToyCity.COLORS if task == "segmentation" else default_palette(len(names)),
+        colors=colors,
         skeleton=COCO_SKELETON if task == "pose" else None,
         toycity=ToyCityOptions(
             size=(height, width),

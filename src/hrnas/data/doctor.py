@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from hrnas.data.coco_keypoints import sigma_warning
 from hrnas.data.decoding import UNKNOWN_REMEDY, describe_unknown
 from hrnas.data.description import DataDescription, Split
 from hrnas.data.folders import Pairing
@@ -117,7 +118,7 @@ def examine(description: DataDescription, limit: int | None = None, progress: Pr
         splits=tuple(splits),
         repeated=tuple(repeated),
         problems=tuple(problems),
-        warnings=tuple(_warnings(COUNTED[description.task], description.names, splits, repeated)),
+        warnings=tuple(_warnings(description, splits, repeated)),
     )
 
 
@@ -205,9 +206,10 @@ def _problems(found: SplitExamination) -> Iterator[str]:
 
 
 def _warnings(
-    counted: str, names: Sequence[str], splits: Sequence[SplitExamination], repeated: Sequence[tuple[str, str]]
+    description: DataDescription, splits: Sequence[SplitExamination], repeated: Sequence[tuple[str, str]]
 ) -> Iterator[str]:
     """Yield what would not stop a search but is likely unmeant."""
+    counted, names, skeleton = COUNTED[description.task], description.names, description.skeleton
     for found in splits:
         if found.split != "test" and any(found.counts):
             absent = [name for name, count in zip(names, found.counts, strict=True) if count == 0]
@@ -221,6 +223,8 @@ def _warnings(
             yield f"{found.split}: {masks} without an image, such as {found.unused_masks[0]}."
     across = [pair for pair in repeated if pair[0].split(":")[0] != pair[1].split(":")[0]]
     within = [pair for pair in repeated if pair not in across]
+    if skeleton is not None and (line := sigma_warning(skeleton)):
+        yield line
     if across:
         yield (
             f"{_count(across, 'picture')} in more than one split, such as '{across[0][0]}' = '{across[0][1]}'; scores"

@@ -37,7 +37,7 @@ class AugmentOptions:
 
     scale: range of the random scale, drawn uniformly; 1 is evaluation's, 2 shows a quarter of the area, 0.5 pads it.
     flip: probability of a left-right flip.
-    rotation: a person is turned by up to this many degrees in either direction.
+    rotation: degrees by which a person is turned, the standard deviation; never by more than twice of it.
     half_body: probability with which a person is cropped to the upper or the lower half of the body.
     area: range of the share of a picture that the crop of a class picture covers; [1, 1] shows what evaluation sees.
     ratio: range of that crop's width / height, relative to the input's.

@@ -1,6 +1,5 @@
 """Tasks: what a network is trained for. One file a task, one dict of them."""
 
-from collections.abc import Callable
 from typing import Final
 
 from hrnas.data.description import DataDescription
@@ -9,7 +8,7 @@ from hrnas.tasks.pose import Pose
 from hrnas.tasks.segmentation import Segmentation
 from hrnas.tasks.task import EvaluationOptions, TargetOptions, Task, settled
 
-TASKS: Final[dict[str, Callable[[DataDescription, TargetOptions, EvaluationOptions], Task]]] = {
+TASKS: Final = {
     "segmentation": Segmentation,
     "pose": Pose,
     "classification": Classification,
@@ -27,9 +26,8 @@ def make_task(
     """
     name = description.task
     kind = TASKS[name]
-    own = kind.own  # type: ignore[attr-defined]
     return kind(
         description,
-        settled(targets or TargetOptions(), own, name, "targets"),
-        settled(evaluation or EvaluationOptions(), own, name, "evaluation"),
+        settled(targets or TargetOptions(), kind.own, name, "targets"),
+        settled(evaluation or EvaluationOptions(), kind.own, name, "evaluation"),
     )

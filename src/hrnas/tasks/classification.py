@@ -88,6 +88,9 @@ class Classification:
         """Return the middle of the image, uint8 (H, W, 3)."""
         return evaluation_crop(sample.image, input_size)
 
+    def check_input(self, input_size: tuple[int, int]) -> None:
+        """Any size will do."""
+
     def loss_terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return the cross-entropy of logits (B, K) and class indices int64 (B,), summed over the images."""
         smoothing = self.targets.label_smoothing or 0.0
@@ -117,15 +120,10 @@ class Classification:
             raise InputError("boxes are given; a classification looks at whole images. Leave them out.")
         return [Sample(image=image, truth=None, name=name)]
 
-    def draw(
-        self,
-        image: NDArray[np.uint8],
-        predictions: Sequence[NDArray[np.float32]],
-        samples: Sequence[Sample[int]] | None,
-    ) -> Image.Image:
+    def draw(self, predictions: Sequence[NDArray[np.float32]], samples: Sequence[Sample[int | None]]) -> Image.Image:
         """Return the image beside its likeliest classes, the true one marked where it is known."""
         font, small = ImageFont.load_default(size=14), ImageFont.load_default(size=12)
-        truth = None if samples is None else samples[0].truth
+        image, truth = samples[0].image, samples[0].truth
         height = max(image.shape[0], _PANEL)
         picture = Image.new("RGB", (image.shape[1] + _PANEL, height), "white")
         picture.paste(Image.fromarray(image), (0, 0))

@@ -76,13 +76,19 @@ class Pose:
         self, sample: Sample[Person], input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return a random view, uint8 (H, W, 3), and the joints in it, float32 (K, 3): x, y, weight."""
-        _check(input_size)
         return person_views.training_view(sample, input_size, options, rng, self.skeleton)
 
     def evaluation_view(self, sample: Sample[Person], input_size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return the padded box, uint8 (H, W, 3)."""
-        _check(input_size)
         return person_views.evaluation_view(sample, input_size)
+
+    def check_input(self, input_size: tuple[int, int]) -> None:
+        """Raise InputError for a size that the heatmaps' stride does not divide."""
+        if input_size[0] % STRIDE or input_size[1] % STRIDE:
+            raise InputError(
+                f"input size is {input_size[0]}x{input_size[1]}; for pose height and width must be divisible by "
+                f"{STRIDE}, the stride of the heatmaps. Give another with --input-size."
+            )
 
     def loss_terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return the squared error of heatmaps (B, K, H', W') for joints float32 (B, K, 3) in input pixels.
@@ -138,16 +144,14 @@ class Pose:
         ]
         return [Sample(image=image, truth=person, name=name) for person in people]
 
-    def draw(
-        self, image: NDArray[np.uint8], predictions: Sequence[Joints], samples: Sequence[Sample[Person]] | None
-    ) -> Image.Image:
-        """Return truth, where joints are labelled | prediction, both over the image (h, w, 3).
+    def draw(self, predictions: Sequence[Joints], samples: Sequence[Sample[Person]]) -> Image.Image:
+        """Return truth, where joints are labelled | prediction, both over the image, with the boxes.
 
         In the truth hidden joints are hollow, in the prediction those of a score of at most 0.2.
         """
-        boxes = [sample.truth.box for sample in samples or ()]
+        image, boxes = samples[0].image, [sample.truth.box for sample in samples]
         panels = []
-        if samples is not None and any((sample.truth.joints[:, 2] > 0).any() for sample in samples):
+        if any((sample.truth.joints[:, 2] > 0).any() for sample in samples):
             panels.append(draw_people(image, self.skeleton, [sample.truth.joints for sample in samples], boxes))
         drawn = [joints.copy() for joints in predictions]
         for joints in drawn:
@@ -175,11 +179,3 @@ class Pose:
         for joints, person in zip(found, people, strict=True):
             joints[:, :2] = moved(joints[:, :2], inverted(image_to_input(person.box, input_size)))
         return found
-
-
-def _check(input_size: tuple[int, int]) -> None:
-    if input_size[0] % STRIDE or input_size[1] % STRIDE:
-        raise InputError(
-            f"input size is {input_size[0]}x{input_size[1]}; for pose height and width must be divisible by {STRIDE},"
-            " the stride of the heatmaps. Give another with --input-size."
-        )

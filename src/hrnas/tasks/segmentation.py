@@ -92,6 +92,9 @@ class Segmentation:
         """Return the whole image at the evaluation size, or at the input size where there is none."""
         return evaluation_view(sample.image, input_size, self._size)
 
+    def check_input(self, input_size: tuple[int, int]) -> None:
+        """Any size will do."""
+
     def loss_terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return the cross-entropy of logits (B, K, H', W'), resized to the targets uint8 (B, H, W), void left out.
 
@@ -129,12 +132,11 @@ class Segmentation:
             raise InputError("boxes are given; a segmentation labels whole images. Leave them out.")
         return [Sample(image=image, truth=None, name=name)]
 
-    def draw(
-        self, image: NDArray[np.uint8], predictions: Sequence[Mask], samples: Sequence[Sample[Mask]] | None
-    ) -> Image.Image:
+    def draw(self, predictions: Sequence[Mask], samples: Sequence[Sample[Mask | None]]) -> Image.Image:
         """Return image | truth, where there is one | prediction laid over the image, side by side."""
+        image = samples[0].image
         panels = [image]
-        if samples is not None:
+        if samples[0].truth is not None:
             panels.append(colorize(samples[0].truth, self.colors))
         panels.append(overlay(image, predictions[0], self.colors))
         return side_by_side(panels)

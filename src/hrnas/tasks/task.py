@@ -48,7 +48,7 @@ class EvaluationOptions:
     where left out (segmentation).
     keep_ratio: resize both axes by one factor, so that the image fits into size, lying or upright (segmentation).
     flip_test: average what the network says of an image and of its mirror image.
-    decoder: how coordinates are read off heatmaps, dark or quarter (pose).
+    decoder: how coordinates are read off heatmaps: parabola, dark or quarter (pose).
     """
 
     size: InputSize | None = None
@@ -112,6 +112,9 @@ class Task(Protocol):
     def evaluation_view(self, sample: Sample[Any], input_size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return what evaluation sees of a sample, uint8 (H', W', 3); mostly of the input size."""
 
+    def check_input(self, input_size: tuple[int, int]) -> None:
+        """Raise InputError for an input size that the task cannot work at."""
+
     def loss_terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return named scalars, each a sum over the targets; what is minimised is their sum divided by the weight."""
 
@@ -138,10 +141,8 @@ class Task(Protocol):
         Raises InputError for boxes that mean nothing to the task.
         """
 
-    def draw(
-        self, image: NDArray[np.uint8], predictions: Sequence[Any], samples: Sequence[Sample[Any]] | None
-    ) -> Image.Image:
-        """Return a picture of an image's predictions, beside the truth when there is one (samples)."""
+    def draw(self, predictions: Sequence[Any], samples: Sequence[Sample[Any]]) -> Image.Image:
+        """Return a picture of an image's predictions, right of the truth where its samples have one."""
 
     def save(self, folder: Path, name: str, predictions: Sequence[Any], samples: Sequence[Sample[Any]]) -> Path:
         """Write an image's predictions for other programs; return the file, whose name begins with `name`."""

@@ -66,7 +66,7 @@ def test_scenes_are_those_of_the_masks_and_boxes_hold_their_persons(people, tmp_
         assert np.isin(inside, (person, cyclist)).sum() >= sample.truth.area
         for x, y, visibility in sample.truth.joints:
             if visibility == 2:
-                column, row = int(x), int(y)
+                column, row = round(float(x)), round(float(y))
                 around = scene.truth[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
                 assert np.isin(around, (person, cyclist)).any()
 

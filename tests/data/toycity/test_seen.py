@@ -65,7 +65,7 @@ def test_places_of_joints_by_hand():
     _, joint, pixels, (left, top, wide, high) = look(standing())
     # Shoulders 0.115 of 1.7 m aside, at 0.53 + 0.29 of it, 4 m off.
     for name, side in (("left_shoulder", -1), ("right_shoulder", 1)):
-        column, row = 128 + side * 221.7 * 0.115 * 1.7 / 4, 96 + 221.7 * (1.5 - 0.82 * 1.7) / 4
+        column, row = 127.5 + side * 221.7 * 0.115 * 1.7 / 4, 95.5 + 221.7 * (1.5 - 0.82 * 1.7) / 4
         assert joint[name][:2] == pytest.approx((column, row), abs=0.1)
     assert pixels[top : top + high, left : left + wide].sum() == pixels.sum()
     for line in (pixels[top], pixels[top + high - 1], pixels[:, left], pixels[:, left + wide - 1]):
@@ -161,7 +161,7 @@ def test_over_many_scenes_visible_joints_lie_on_their_own_figure():
             counts += np.bincount(joints[:, 2].astype(int), minlength=3)
             for x, y, visibility in joints:
                 if visibility == 2:
-                    column, row = int(x), int(y)
+                    column, row = round(float(x)), round(float(y))
                     around = owner[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
                     assert (around == seen.row).any()
                 if visibility:
@@ -187,7 +187,7 @@ def test_two_sizes_show_the_same_joints():
         for row in found[0].keys() & found[1].keys():
             a, b = found[0][row], found[1][row]
             both = (a[:, 2] > 0) & (b[:, 2] > 0)
-            np.testing.assert_allclose(2 * a[both, :2], b[both, :2], atol=1e-3)
+            np.testing.assert_allclose(2 * a[both, :2] + 0.5, b[both, :2], atol=1e-3)
             assert (a[both, 2] == b[both, 2]).all()
             compared += both.sum()
     assert compared > 100

@@ -13,7 +13,7 @@ from hrnas.data.toycity.seen import Seen, owners, seen_joints, seen_things
 from hrnas.data.toycity.world import World
 from hrnas.structures import Person, Sample, Skeleton
 
-LABELS: Final = 1
+LABELS: Final = 2
 """Part of every cache file's name: raise it when a change alters any joint, box or choice of persons."""
 
 _SIZE: Final = (192, 256)

@@ -69,8 +69,9 @@ def joints_in_world(thing: Thing) -> NDArray[np.float64]:
 
 
 def seen_joints(world: World, picture: Picture, figures: list[Seen]) -> NDArray[np.float32]:
-    """Return the joints of n figures as in COCO: (n, 17, 3), column, row and visibility; zeros where not labelled.
+    """Return the joints of n figures as in COCO: (n, 17, 3), x, y and visibility; zeros where not labelled.
 
+    x and y count from the middle of the first pixel, unlike boxes, which count from its corner.
     2, visible: what the ray toward the joint meets first is the joint's own thing (the grip that sticks out of a
     cyclist's hand, too), and the joint not deeper below that surface than the limb there is thick. 1, hidden: by
     another thing, or by another part of its own. 0, not labelled: outside the picture, or hidden and
@@ -96,6 +97,6 @@ def seen_joints(world: World, picture: Picture, figures: list[Seen]) -> NDArray[
     left, top, wide, high = np.array([figure.box for figure in figures]).T[:, :, None]
     boxed = (column >= left) & (column < left + wide) & (row >= top) & (row < top + high)
     labelled = inside & (visible | boxed)
-    found[..., :2] = np.where(labelled[..., None], place[..., :2], 0)
+    found[..., :2] = np.where(labelled[..., None], place[..., :2] - 0.5, 0)
     found[..., 2] = np.where(labelled, np.where(visible, 2, 1), 0)
     return found
