@@ -13,8 +13,9 @@ from hrnas.reporting.blocks import block_states, macs_by_place, transformers_by_
 from hrnas.reporting.control import changes_figure, control_figure
 from hrnas.reporting.curves import loss_curve, metric_curve
 from hrnas.reporting.figures import draw_figures
+from hrnas.reporting.glyphs import BAR_WIDTH
 from hrnas.reporting.labels import box_of, first_free
-from hrnas.reporting.network import BAR_WIDTH, draw_network
+from hrnas.reporting.network import draw_network
 from hrnas.reporting.networks import budget_networks
 from hrnas.reporting.pareto import pareto_figure
 from hrnas.reporting.record import EvaluationPoint, RunRecord, TrainPoint
