@@ -19,6 +19,7 @@ BAR_HEIGHT: Final = 5.0
 BAR_GAP: Final = 2.0
 PADDING: Final = 4.0
 BOX_WIDTH: Final = BAR_WIDTH + 2 * PADDING
+ROUNDING: Final = 3.0
 CORNER: Final = 6.5
 """Side of the corner that marks squeeze-excitation; the first bar stays clear of it."""
 
@@ -36,16 +37,17 @@ def glyph(state: BlockState, x: float, y: float) -> Markup:
     title = svg.element("title", tooltip(state))
     if state.is_empty:
         # An invisible area, so that the bare wire has a tooltip too.
-        ghost = svg.rectangle(left, top, BOX_WIDTH, height, "ghost", radius=3)
+        ghost = svg.rectangle(left, top, BOX_WIDTH, height, "ghost", radius=ROUNDING)
         # A wire passes level; into a new branch it comes from above; in a head of classes it goes down.
         n, role = svg.number, state.place.role
         enter = f"M{n(left)} {n(y)}" if role not in ("grow", "down") else f"M{n(x)} {n(top)}V{n(y)}"
         leave = f"V{n(top + height)}" if role == "down" else f"H{n(left + BOX_WIDTH)}"
         return svg.element("g", title, ghost, svg.path(enter + leave, "skip"), class_="block emptied")
-    parts = [title, svg.rectangle(left, top, BOX_WIDTH, height, "box", radius=3)]
+    parts = [title, svg.rectangle(left, top, BOX_WIDTH, height, "box", radius=ROUNDING)]
     if state.block.squeeze:
         right, n = left + BOX_WIDTH, svg.number
-        parts.append(svg.path(f"M{n(right - CORNER)} {n(top)}H{n(right)}V{n(top + CORNER)}Z", "squeeze"))
+        turn = f"H{n(right - ROUNDING)}Q{n(right)} {n(top)} {n(right)} {n(top + ROUNDING)}"
+        parts.append(svg.path(f"M{n(right - CORNER)} {n(top)}{turn}V{n(top + CORNER)}Z", "squeeze"))
     at = top + PADDING
     for rank, (size, widest) in enumerate(state.widest.items()):
         parts.append(_bar(left + PADDING, at, state.widths[size], widest, f"k{min(rank, 2)}"))

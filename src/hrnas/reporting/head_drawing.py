@@ -97,7 +97,7 @@ def _classes(head: ClassHead, x: float, rows: Sequence[float]) -> Markup:
         _average(average, bottom),
         _plain(linear, bottom, f"dropout {head.dropout:g}, linear: {head.features} → {head.outputs} outputs"),
         svg.text(conv, bottom - PLAIN_HEIGHT / 2 - 7, f"{head.features} features", "tick"),
-        svg.text(conv, bottom + PLAIN_HEIGHT / 2 + 15, f"{head.outputs} outputs", "tick"),
+        svg.text(conv, bottom + PLAIN_HEIGHT / 2 + 10, f"{head.outputs} outputs", "tick"),
     ]
     return Markup().join(parts)
 
