@@ -356,9 +356,18 @@ def test_the_drawing_shows_every_block_of_a_head_of_classes(space: str, num_bloc
     words = {name: lines[0].split(":")[0] for name, lines in shown.items() if name.startswith("head.")}
     widens = {f"head.widen.{index}": f"head, widens branch {index + 1}" for index in range(4)}
     assert words == widens | {f"head.down.{index}": f"head, carries branch {index + 1} down" for index in range(3)}
-    notes = {node.text for node in root.iter(f"{SVG}title")}
-    features = architecture.head.features if isinstance(architecture.head, ClassHead) else 0
-    assert {"global average", f"dropout 0.2, linear: {features} → 10 outputs"} <= notes
+    assert isinstance(architecture.head, ClassHead)
+    wide, features = architecture.head.widen[-1].out_channels, architecture.head.features
+    layers = [
+        node for node in root.iter(f"{SVG}g") if node.get("class") is None and node.find(f"{SVG}title") is not None
+    ]
+    starts = [re.findall(r'(?: x="|d="M)([\d.]+)', ElementTree.tostring(node, "unicode"))[-1] for node in layers]
+    notes = [node.findtext(f"{SVG}title") for _, node in sorted(zip(map(float, starts), layers, strict=True))]
+    assert notes[1:] == [
+        f"1×1 conv: {wide} → {features} features",
+        "global average",
+        f"dropout 0.2, linear: {features} → 10 outputs",
+    ]
     assert "10 outputs" in texts(root)
 
 

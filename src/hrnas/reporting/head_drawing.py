@@ -18,6 +18,8 @@ TITLE: Final = 16.0
 """Height of the column's name."""
 PLAIN_WIDTH: Final = 16.0
 PLAIN_HEIGHT: Final = 24.0
+DEPTH: Final = 32.0
+"""Room that the plain layers and the number of outputs take below a row."""
 SUM_RADIUS: Final = 3.2
 
 DENSE_WIDTH: Final = 176.0
@@ -97,7 +99,7 @@ def _classes(head: ClassHead, x: float, rows: Sequence[float]) -> Markup:
         _average(average, bottom),
         _plain(linear, bottom, f"dropout {head.dropout:g}, linear: {head.features} → {head.outputs} outputs"),
         svg.text(conv, bottom - PLAIN_HEIGHT / 2 - 7, f"{head.features} features", "tick"),
-        svg.text(conv, bottom + PLAIN_HEIGHT / 2 + 10, f"{head.outputs} outputs", "tick"),
+        svg.text(conv, bottom + PLAIN_HEIGHT / 2 + 15, f"{head.outputs} outputs", "tick"),
     ]
     return Markup().join(parts)
 

@@ -12,7 +12,7 @@ from hrnas.costing.analytic import Size
 from hrnas.reporting import svg
 from hrnas.reporting.blocks import BlockState
 from hrnas.reporting.glyphs import BOX_WIDTH, box_height, glyph
-from hrnas.reporting.head_drawing import PLAIN_HEIGHT, draw_head, head_middle, head_width
+from hrnas.reporting.head_drawing import DEPTH, draw_head, head_middle, head_width
 
 LABELS: Final = 62.0
 """Room on the left for the names of the rows."""
@@ -63,7 +63,7 @@ def draw_network(architecture: Architecture, states: Sequence[BlockState], input
 
 
 def _grid(architecture: Architecture, states: Sequence[BlockState]) -> _Grid:
-    glyph_height = max(PLAIN_HEIGHT, *(box_height(state.widest, state.tokens_widest) for state in states))
+    glyph_height = max(box_height(state.widest, state.tokens_widest) for state in states)
     rows = []
     y = HEADER + ROW_GAP / 2
     for branch in range(max(len(stage.branches) for stage in architecture.stages)):
@@ -86,7 +86,7 @@ def _grid(architecture: Architecture, states: Sequence[BlockState]) -> _Grid:
         blocks=tuple(blocks),
         head=x,
         width=x + (16.0 if architecture.head is None else head_width(architecture.head)),
-        height=y - ROW_GAP / 2,
+        height=max(y - ROW_GAP / 2, rows[-1] + DEPTH),
     )
 
 
