@@ -35,8 +35,15 @@ def pose_record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
 
 @pytest.fixture(scope="session")
 def classification_record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
-    """A finished training of 150 classes."""
+    """A finished training of 150 classes: its network has a head of classes."""
     return read_run(write_run(tmp_path_factory.mktemp("runs") / "classes", verb="train", scoring=CLASSIFICATION))
+
+
+@pytest.fixture(scope="session")
+def squeezed_record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """A finished search of networks with a head of classes, swish and squeeze-excitation."""
+    folder = tmp_path_factory.mktemp("runs") / "squeezed"
+    return read_run(write_run(folder, scoring=CLASSIFICATION, activation="swish", squeeze_ratio=0.5))
 
 
 @pytest.fixture(scope="session")

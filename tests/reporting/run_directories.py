@@ -34,7 +34,7 @@ def thinned(architecture: Architecture, keep: float, seed: int = 0) -> Architect
         kernels = {size: int(n * min(1.0, share * generator.uniform(0.0, 2.0))) for size, n in block.kernels}
         left = tuple((size, n) for size, n in kernels.items() if n)
         tokens = int(block.tokens * generator.choice((0.0, 0.3, 1.0))) if left else 0
-        changed[name] = replace(block, kernels=left, tokens=tokens, shift=not left)
+        changed[name] = replace(block.with_kernels(left, shift=not left), tokens=tokens)
     return architecture.with_blocks(changed)
 
 
@@ -75,6 +75,8 @@ def write_run(
     scoring: Scoring = SEGMENTATION,
     space: str = "hr-small",
     transformers: str | None = None,
+    activation: str | None = None,
+    squeeze_ratio: float | None = None,
     keep: float = 0.25,
     steps: int = 1000,
     stop_at: int | None = None,
@@ -87,7 +89,9 @@ def write_run(
     logged: training lines in metrics.jsonl of a whole run.
     """
     folder.mkdir(parents=True)
-    supernet = search_space(space, transformers).supernet(len(scoring.names))
+    head = "classes" if scoring.task == "classification" else "dense"
+    whole = search_space(space, transformers, activation=activation, squeeze_ratio=squeeze_ratio)
+    supernet = whole.supernet(len(scoring.names), head=head)
     found = thinned(supernet, keep)
     widest, left = cost(supernet, INPUT_SIZE), cost(found, INPUT_SIZE)
     budget_macs = math.ceil(left.macs * 1.006)
@@ -414,3 +418,7 @@ if __name__ == "__main__":
     print(write_report(write_run(root / "trained", verb="train")))
     print(write_report(write_run(root / "pose", scoring=POSE)))
     print(write_report(write_run(root / "classification", scoring=CLASSIFICATION)))
+    squeezed = write_run(
+        root / "squeezed", scoring=CLASSIFICATION, space="hr", activation="swish", squeeze_ratio=0.5, keep=0.4
+    )
+    print(write_report(squeezed))

@@ -1,20 +1,24 @@
 import math
 import re
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from hrnas.arch.architecture import ClassHead
 from hrnas.arch.budget import format_count
 from hrnas.arch.presets import HR, search_space
+from hrnas.arch.space import HEADS
 from hrnas.costing.analytic import cost, transformer_macs
 from hrnas.reporting.blocks import block_states, macs_by_place, transformers_by_place
 from hrnas.reporting.control import changes_figure, control_figure
 from hrnas.reporting.curves import loss_curve, metric_curve
 from hrnas.reporting.figures import draw_figures
+from hrnas.reporting.glyphs import BAR_WIDTH
 from hrnas.reporting.labels import box_of, first_free
-from hrnas.reporting.network import BAR_WIDTH, draw_network
+from hrnas.reporting.network import draw_network
 from hrnas.reporting.networks import budget_networks
 from hrnas.reporting.pareto import pareto_figure
 from hrnas.reporting.record import EvaluationPoint, RunRecord, TrainPoint
@@ -314,8 +318,8 @@ def test_the_drawing_shows_what_survives_of_a_hand_made_network() -> None:
 
 
 def test_no_two_glyphs_overlap_and_none_leaves_the_drawing() -> None:
-    for space in ("hr", "hr-small"):
-        architecture = search_space(space).supernet(19)
+    for space, head in product(("hr", "hr-small"), HEADS):
+        architecture = search_space(space).supernet(1000, head=head)
         root = parsed(draw_network(architecture, block_states(architecture, architecture, SIZE), SIZE))
         _, _, width, height = map(float, root.get("viewBox", "").split())
         boxes = [
@@ -335,8 +339,70 @@ def test_no_two_glyphs_overlap_and_none_leaves_the_drawing() -> None:
 def test_a_network_without_head_and_one_of_a_single_branch_are_drawn() -> None:
     backbone = HR.supernet(None)
     parsed(draw_network(backbone, block_states(backbone, None, SIZE), SIZE))
-    one = replace(HR, stages=HR.stages[:1]).supernet(3)
-    parsed(draw_network(one, block_states(one, None, SIZE), SIZE))
+    for head in HEADS:
+        one = replace(HR, stages=HR.stages[:1], class_channels=(36,)).supernet(3, head=head)
+        parsed(draw_network(one, block_states(one, None, SIZE), SIZE))
+
+
+@pytest.mark.parametrize(("space", "num_blocks"), [("hr-small", 36), ("hr", 67)])
+def test_the_drawing_shows_every_block_of_a_head_of_classes(space: str, num_blocks: int) -> None:
+    architecture = search_space(space).supernet(10, head="classes")
+    states = block_states(architecture, architecture, SIZE)
+    assert [state.name for state in states] == [name for name, _ in architecture.blocks()]
+    root = parsed(draw_network(architecture, states, SIZE))
+    assert len(with_classes(root, "block")) == num_blocks
+    shown = titles(root)
+    assert set(shown) == {state.name for state in states}
+    words = {name: lines[0].split(":")[0] for name, lines in shown.items() if name.startswith("head.")}
+    widens = {f"head.widen.{index}": f"head, widens branch {index + 1}" for index in range(4)}
+    assert words == widens | {f"head.down.{index}": f"head, carries branch {index + 1} down" for index in range(3)}
+    assert isinstance(architecture.head, ClassHead)
+    wide, features = architecture.head.widen[-1].out_channels, architecture.head.features
+    layers = [
+        node for node in root.iter(f"{SVG}g") if node.get("class") is None and node.find(f"{SVG}title") is not None
+    ]
+    starts = [re.findall(r'(?: x="|d="M)([\d.]+)', ElementTree.tostring(node, "unicode"))[-1] for node in layers]
+    notes = [node.findtext(f"{SVG}title") for _, node in sorted(zip(map(float, starts), layers, strict=True))]
+    assert notes[1:] == [
+        f"1×1 conv: {wide} → {features} features",
+        "global average",
+        f"dropout 0.2, linear: {features} → 10 outputs",
+    ]
+    assert "10 outputs" in texts(root)
+
+
+def test_a_head_of_classes_carries_each_sum_straight_down_into_the_next() -> None:
+    architecture = search_space("hr-small").supernet(10, head="classes")
+    root = parsed(draw_network(architecture, block_states(architecture, None, SIZE), SIZE))
+    middles = {}
+    for node in with_classes(root, "block"):
+        (box,) = with_classes(node, "box")
+        x, y, wide, high = (float(box.get(key, 0)) for key in ("x", "y", "width", "height"))
+        middles[(node.findtext(f"{SVG}title") or "").split("\n")[0]] = (x + wide / 2, y + high / 2)
+    column = middles["head.down.0"][0]
+    rows = [middles[f"head.widen.{index}"][1] for index in range(4)]
+    assert rows == [middles[f"stages.3.branches.{index}.0"][1] for index in range(4)]
+    sums = [node for node in with_classes(root, "sum") if float(node.get("cx", 0)) == column]
+    assert [float(node.get("cy", 0)) for node in sums] == rows[1:]
+    wires = [tuple(map(float, re.findall(r"[-\d.]+", node.get("d", "")))) for node in with_classes(root, "wire")]
+    for index in range(3):
+        assert (column, rows[index], rows[index + 1]) in wires
+        assert middles[f"head.down.{index}"] == (column, pytest.approx((rows[index] + rows[index + 1]) / 2))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_block_with_squeeze_excitation_is_marked_and_says_so(head: str) -> None:
+    supernet = search_space("hr-small", squeeze_ratio=0.5).supernet(10, head=head)
+    blocks = dict(supernet.blocks())
+    bare = "stages.3.branches.2.1"
+    found = supernet.with_blocks({bare: blocks[bare].with_kernels((), shift=True)})
+    root = parsed(draw_network(found, block_states(found, supernet, SIZE), SIZE))
+    assert len(with_classes(root, "squeeze")) == len(blocks) - 1
+    for name, lines in titles(root).items():
+        told = [line for line in lines if line.startswith("squeeze-excitation")]
+        assert told == ([] if name == bare else [f"squeeze-excitation: {blocks[name].squeeze} channels"])
+    plain = search_space("hr-small").supernet(10, head=head)
+    assert not with_classes(parsed(draw_network(plain, block_states(plain, None, SIZE), SIZE)), "squeeze")
 
 
 def test_without_a_supernet_a_bar_is_full_at_the_widest_path_per_channel() -> None:
@@ -349,12 +415,21 @@ def test_without_a_supernet_a_bar_is_full_at_the_widest_path_per_channel() -> No
     assert state.widths == {3: 12, 5: 0, 7: 0}
 
 
-@pytest.mark.parametrize("space", ["hr", "hr-small"])
-def test_macs_by_stage_and_by_branch_add_up_to_the_whole(space: str) -> None:
-    architecture = search_space(space).supernet(19)
+@pytest.mark.parametrize(("space", "head"), list(product(["hr", "hr-small"], HEADS)))
+def test_macs_by_stage_and_by_branch_add_up_to_the_whole(space: str, head: str) -> None:
+    architecture = search_space(space, squeeze_ratio=0.5).supernet(19, head=head)
     stages, branches = macs_by_place(architecture, SIZE)
     assert sum(stages.values()) == sum(branches.values()) == cost(architecture, SIZE).macs
     assert stages["stem"] == branches["stem"] > 0
     # The stem by hand: two 3x3 convolutions of stride 2.
     widths = [conv.out_channels for conv in architecture.stem]
     assert stages["stem"] == 90 * 120 * 9 * 3 * widths[0] + 45 * 60 * 9 * widths[0] * widths[1]
+    # The head by hand: its blocks, then a convolution on the map of branch 1, or one on branch 4's and a linear layer.
+    blocks = sum(state.cost.macs for state in block_states(architecture, None, SIZE) if state.name.startswith("head."))
+    if isinstance(architecture.head, ClassHead):
+        plain = 6 * 8 * architecture.head.widen[3].out_channels * architecture.head.features
+        plain += architecture.head.features * 19
+    else:
+        assert architecture.head is not None
+        plain = 45 * 60 * architecture.head.block.out_channels * 19
+    assert stages["head"] == branches["head"] == blocks + plain

@@ -144,6 +144,30 @@ def test_the_block_table_has_every_surviving_channel(search_record: RunRecord, p
         assert cells[6] == format_count(macs)
 
 
+def test_the_page_of_a_head_of_classes_tells_of_it_and_of_squeeze_excitation(
+    squeezed_record: RunRecord, page_text: str
+) -> None:
+    page = render(squeezed_record)
+    text, architecture = Page(page).text, squeezed_record.architecture
+    assert architecture is not None
+    rows = dict(re.findall(r"<tr[^>]*><th>((?:stages|head)\.[^<]*)</th>(.*?)</tr>", page, re.DOTALL))
+    blocks = dict(architecture.blocks())
+    assert list(rows) == list(blocks)
+    cells = {name: re.findall(r"<td[^>]*>([^<]*)", row) for name, row in rows.items()}
+    assert {name: row[6] for name, row in cells.items()} == {n: str(b.squeeze or "–") for n, b in blocks.items()}
+    assert cells["head.down.2"][0] == "head, carries branch 3 down"
+    squeezed = sum(block.squeeze > 0 for block in blocks.values())
+    assert 0 < squeezed < len(blocks)
+    assert f"The activation is swish; {squeezed} of {len(blocks)} blocks have squeeze-excitation." in text
+    assert "The head widens every branch" in text
+    assert "joined" not in text
+    # A network with a dense head and without squeeze-excitation says nothing of either.
+    dense = Page(page_text).text
+    assert "The activation is relu." in dense
+    assert "at the head, joined" in dense
+    assert not [word for word in ("queeze", "widens every") if word in dense]
+
+
 def test_new_fields_that_are_null_change_nothing(search_run: Path, tmp_path: Path) -> None:
     """An older run is shown as it was: what is not there leaves no column, no panel and no word."""
     run = Path(shutil.copytree(search_run, tmp_path / "search"))

@@ -43,6 +43,17 @@ def test_the_three_tables_have_the_numbers(search_record: RunRecord) -> None:
         assert rows[name][2:5] == [f"{left.get(size) or '–'}/{widest}" for size, widest in full[name].kernels]
 
 
+def test_squeeze_excitations_have_a_column_where_there_are_any(
+    squeezed_record: RunRecord, search_record: RunRecord
+) -> None:
+    blocks, plain = (shown(summary_tables(record)[-1]) for record in (squeezed_record, search_record))
+    assert squeezed_record.architecture is not None
+    column = blocks[2].index("squeeze")
+    rows = {row[0]: row[column] for row in blocks[4:-1]}
+    assert rows == {name: str(block.squeeze or "–") for name, block in squeezed_record.architecture.blocks()}
+    assert "squeeze" not in plain[2]
+
+
 def test_names_are_no_markup(tmp_path: Path) -> None:
     names = ("[red]car", "[/]", "road")
     record = read_run(write_run(tmp_path / "[bold]run", scoring=replace(SEGMENTATION, names=names)))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hrnas.arch.architecture import Architecture, Block
+from hrnas.arch.architecture import Architecture, Block, ClassHead, DenseHead
 from hrnas.costing.analytic import Cost, PlacedBlock, Size, block_cost, cost, place_blocks
 
 
@@ -11,7 +11,8 @@ from hrnas.costing.analytic import Cost, PlacedBlock, Size, block_cost, cost, pl
 class Place:
     """Where a search block stands.
 
-    role: "fusion" (between branches), "grow" (makes a branch), "parallel" (within a branch) or "head".
+    role: "fusion" (between branches), "grow" (makes a branch), "parallel" (within a branch), "head" (of a dense head),
+    "widen" (of a branch) or "down" (of the sum of a branch to the next), both of a head of classes.
     stage: index of the stage; the head's is one more than the last.
     source, branch: the branch it reads and the one it writes; equal within a branch.
     position: index within its branch of a parallel module; 0 otherwise.
@@ -22,6 +23,11 @@ class Place:
     source: int
     branch: int
     position: int = 0
+
+    @property
+    def in_head(self) -> bool:
+        """True for the blocks of a head of either kind."""
+        return self.role in ("head", "widen", "down")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,10 @@ class BlockState:
         """One line of words: "stage 2, branch 1 to 0"."""
         if self.place.role == "head":
             return "head"
+        if self.place.role == "widen":
+            return f"head, widens branch {self.place.branch + 1}"
+        if self.place.role == "down":
+            return f"head, carries branch {self.place.source + 1} down"
         where = f"stage {self.place.stage + 1}, branch {self.place.branch + 1}"
         if self.place.role == "parallel":
             return f"{where}, block {self.place.position + 1}"
@@ -84,8 +94,14 @@ def places(architecture: Architecture) -> Iterator[tuple[str, Place]]:
                     f"stages.{index}.branches.{branch}.{position}",
                     Place(role="parallel", stage=index, source=branch, branch=branch, position=position),
                 )
-    if architecture.head is not None:
-        yield "head.block", Place(role="head", stage=len(architecture.stages), source=0, branch=0)
+    head, column = architecture.head, len(architecture.stages)
+    if isinstance(head, DenseHead):
+        yield "head.block", Place(role="head", stage=column, source=0, branch=0)
+    elif isinstance(head, ClassHead):
+        for branch in range(len(head.widen)):
+            yield f"head.widen.{branch}", Place(role="widen", stage=column, source=branch, branch=branch)
+        for branch in range(len(head.down)):
+            yield f"head.down.{branch}", Place(role="down", stage=column, source=branch, branch=branch + 1)
 
 
 def block_states(architecture: Architecture, supernet: Architecture | None, input_size: Size) -> list[BlockState]:
@@ -136,21 +152,16 @@ def macs_by_place(architecture: Architecture, input_size: Size) -> tuple[dict[st
     The stem and the head stand for themselves in both; a fusion path counts for the branch it writes.
     """
     placed = {item.name: item for item in place_blocks(architecture, input_size)}
-    total = cost(architecture, input_size).macs
+    total, headless = (cost(network, input_size).macs for network in (architecture, replace(architecture, head=None)))
     stages = {f"stage {index + 1}": 0 for index in range(len(architecture.stages))}
     branches = {f"branch {index + 1}": 0 for index in range(max(len(stage.branches) for stage in architecture.stages))}
-    head = 0
     for name, place in places(architecture):
-        macs = block_cost(placed[name], architecture.token_size).macs
-        if place.role == "head":
-            height, width = placed[name].size_out
-            outputs = architecture.head.outputs if architecture.head else 0
-            head = macs + height * width * placed[name].block.out_channels * outputs
-        else:
+        if not place.in_head:
+            macs = block_cost(placed[name], architecture.token_size).macs
             stages[f"stage {place.stage + 1}"] += macs
             branches[f"branch {place.branch + 1}"] += macs
-    stem = {"stem": total - head - sum(stages.values())}
-    ends = {"head": head} if architecture.head is not None else {}
+    stem = {"stem": headless - sum(stages.values())}
+    ends = {"head": total - headless} if architecture.head is not None else {}
     return {**stem, **stages, **ends}, {**stem, **branches, **ends}
 
 
@@ -159,10 +170,10 @@ def transformers_by_place(states: Sequence[BlockState]) -> tuple[dict[str, int],
     stages: dict[str, int] = {}
     branches: dict[str, int] = {}
     for state in states:
-        is_head = state.place.role == "head"
+        place = state.place
         for found, key in (
-            (stages, "head" if is_head else f"stage {state.place.stage + 1}"),
-            (branches, "head" if is_head else f"branch {state.place.branch + 1}"),
+            (stages, "head" if place.in_head else f"stage {place.stage + 1}"),
+            (branches, "head" if place.in_head else f"branch {place.branch + 1}"),
         ):
             if state.transformer_macs:
                 found[key] = found.get(key, 0) + state.transformer_macs

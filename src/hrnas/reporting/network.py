@@ -1,10 +1,6 @@
-"""The network drawn: branches as rows, highest resolution on top; stages as columns; every search block a glyph.
+"""The network drawn: branches as rows, highest resolution on top; stages as columns; every search block a glyph."""
 
-A glyph has one bar a kernel size, outlined at the supernet's width and filled by the channels that survive, and one
-for tokens where the network has transformers. A block of which only the skip is left is a bare wire.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -12,16 +8,11 @@ from typing import Final
 from markupsafe import Markup
 
 from hrnas.arch.architecture import Architecture
-from hrnas.arch.budget import format_count
 from hrnas.costing.analytic import Size
 from hrnas.reporting import svg
 from hrnas.reporting.blocks import BlockState
-
-BAR_WIDTH: Final = 34.0
-BAR_HEIGHT: Final = 5.0
-BAR_GAP: Final = 2.0
-PADDING: Final = 4.0
-BOX_WIDTH: Final = BAR_WIDTH + 2 * PADDING
+from hrnas.reporting.glyphs import BOX_WIDTH, box_height, glyph
+from hrnas.reporting.head_drawing import DEPTH, draw_head, head_middle, head_width
 
 LABELS: Final = 62.0
 """Room on the left for the names of the rows."""
@@ -31,7 +22,6 @@ LINKS: Final = 32.0
 SUM: Final = 27.0
 """Room for the sum of a branch's fusion paths."""
 PITCH: Final = BOX_WIDTH + 7.0
-HEAD_WIDTH: Final = 176.0
 HEADER: Final = 30.0
 SLOT_GAP: Final = 6.0
 ROW_GAP: Final = 26.0
@@ -63,7 +53,8 @@ def draw_network(architecture: Architecture, states: Sequence[BlockState], input
         x, y = _middle(state, grid)
         wires.append(_wires(state, grid, architecture))
         glyphs.append(glyph(state, x, y))
-    wires.append(_ends(architecture, grid))
+    if architecture.head is not None:
+        wires.append(draw_head(architecture.head, architecture.features, grid.head, grid.rows, grid.box_height))
     parts += [*wires, *glyphs]
     label = (
         f"The network: {len(states)} search blocks in {len(architecture.stages)} stages and {len(grid.rows)} branches"
@@ -71,65 +62,16 @@ def draw_network(architecture: Architecture, states: Sequence[BlockState], input
     return svg.drawing(grid.width, grid.height, *parts, label=label, class_="network")
 
 
-def glyph(state: BlockState, x: float, y: float) -> Markup:
-    """Return the glyph of a block, centred at (x, y), with a tooltip of its numbers."""
-    left, height = x - BOX_WIDTH / 2, _box_height(state.widest, state.tokens_widest)
-    top = y - height / 2
-    title = svg.element("title", tooltip(state))
-    if state.is_empty:
-        # An invisible area, so that the bare wire has a tooltip too.
-        ghost = svg.rectangle(left, top, BOX_WIDTH, height, "ghost", radius=3)
-        # A wire passes level; into a new branch it comes from above.
-        enter = f"M{svg.number(x)} {svg.number(top)}V" if state.place.role == "grow" else f"M{svg.number(left)} "
-        wire = svg.path(f"{enter}{svg.number(y)}H{svg.number(left + BOX_WIDTH)}", "skip")
-        return svg.element("g", title, ghost, wire, class_="block emptied")
-    parts = [title, svg.rectangle(left, top, BOX_WIDTH, height, "box", radius=3)]
-    at = top + PADDING
-    for rank, (size, widest) in enumerate(state.widest.items()):
-        parts.append(_bar(left + PADDING, at, state.widths[size], widest, f"k{min(rank, 2)}"))
-        at += BAR_HEIGHT + BAR_GAP
-    if state.tokens_widest:
-        parts.append(_bar(left + PADDING, at + 1, state.block.tokens, state.tokens_widest, "tokens"))
-    return svg.element("g", *parts, class_="block")
-
-
-def tooltip(state: BlockState) -> str:
-    """Return the numbers of a block: name, where it is, channels left by kernel size, tokens, MACs."""
-    block = state.block
-    lines = [state.name, f"{state.title}: {block.in_channels} → {block.out_channels} channels, stride {block.stride}"]
-    lines += [f"{size}×{size}: {state.widths[size]}/{widest}" for size, widest in state.widest.items()]
-    if state.tokens_widest:
-        lines.append(f"tokens: {block.tokens}/{state.tokens_widest}")
-    if state.is_empty:
-        lines.append("emptied: a plain skip" if block.is_residual else "emptied: the 1×1 skip is left")
-    lines.append(f"{format_count(state.cost.macs)} MACs")
-    return "\n".join(lines)
-
-
-def _bar(x: float, y: float, left_over: int, widest: int, class_: str) -> Markup:
-    """One outlined bar; a path with anything left shows at least a sliver."""
-    parts = [svg.rectangle(x, y, BAR_WIDTH, BAR_HEIGHT, "full")] if widest else []
-    if left_over:
-        width = BAR_WIDTH * min(left_over / max(widest, 1), 1.0)
-        parts.append(svg.rectangle(x, y, max(width, 1.2), BAR_HEIGHT, f"left {class_}"))
-    return Markup().join(parts)
-
-
-def _box_height(widest: Mapping[int, int], tokens: int) -> float:
-    bars = len(widest) * (BAR_HEIGHT + BAR_GAP) - BAR_GAP
-    return 2 * PADDING + max(bars, 0.0) + (BAR_HEIGHT + BAR_GAP + 1 if tokens else 0)
-
-
 def _grid(architecture: Architecture, states: Sequence[BlockState]) -> _Grid:
-    box_height = max(_box_height(state.widest, state.tokens_widest) for state in states)
+    glyph_height = max(box_height(state.widest, state.tokens_widest) for state in states)
     rows = []
     y = HEADER + ROW_GAP / 2
     for branch in range(max(len(stage.branches) for stage in architecture.stages)):
         into = {state.place.source - branch for state in states if _is_path(state) and state.place.branch == branch}
         # A new branch's first path may be the grow block, which stands on the wire itself.
-        y += (box_height + SLOT_GAP) * (-1 in into) + box_height / 2
+        y += (glyph_height + SLOT_GAP) * (-1 in into) + glyph_height / 2
         rows.append(y)
-        y += box_height / 2 + (box_height + SLOT_GAP) * (1 in into) + ROW_GAP
+        y += glyph_height / 2 + (glyph_height + SLOT_GAP) * (1 in into) + ROW_GAP
     x = LABELS + STEM_WIDTH
     stages, blocks = [], []
     for stage in architecture.stages:
@@ -137,15 +79,14 @@ def _grid(architecture: Architecture, states: Sequence[BlockState]) -> _Grid:
         x += LINKS + BOX_WIDTH + (SUM / 2 + BOX_WIDTH / 2 + 4 if stage.grow else SUM)
         blocks.append(x)
         x += PITCH * max((len(branch) for branch in stage.branches), default=0) + 6
-    width = x + (HEAD_WIDTH if architecture.head is not None else 16.0)
     return _Grid(
-        box_height=box_height,
+        box_height=glyph_height,
         rows=tuple(rows),
         stages=tuple(stages),
         blocks=tuple(blocks),
         head=x,
-        width=width,
-        height=y - ROW_GAP / 2,
+        width=x + (16.0 if architecture.head is None else head_width(architecture.head)),
+        height=max(y - ROW_GAP / 2, rows[-1] + DEPTH),
     )
 
 
@@ -159,8 +100,8 @@ def _sum_x(stage_x: float) -> float:
 
 def _middle(state: BlockState, grid: _Grid) -> tuple[float, float]:
     place = state.place
-    if place.role == "head":
-        return grid.head + 62 + BOX_WIDTH / 2, grid.rows[0]
+    if place.in_head:
+        return head_middle(place, grid.head, grid.rows)
     x = grid.stages[place.stage]
     if place.role == "parallel":
         return grid.blocks[place.stage] + PITCH * place.position + PITCH / 2, grid.rows[place.branch]
@@ -179,8 +120,8 @@ def _swing(x1: float, y1: float, x2: float, y2: float) -> str:
 
 def _wires(state: BlockState, grid: _Grid, architecture: Architecture) -> Markup:
     """The links into and out of a block's glyph."""
-    place, (x, y), half, height = state.place, _middle(state, grid), BOX_WIDTH / 2, grid.box_height
-    if place.role == "head":
+    place, (x, y), half = state.place, _middle(state, grid), BOX_WIDTH / 2
+    if place.in_head:
         return Markup()
     stage_x = grid.stages[place.stage]
     row = grid.rows[place.branch]
@@ -189,9 +130,9 @@ def _wires(state: BlockState, grid: _Grid, architecture: Architecture) -> Markup
         end = _stage_end(place.stage, grid) if last else x + PITCH / 2
         return svg.path(_swing(x - PITCH / 2, y, x - half, y) + _swing(x + half, y, end, y), "wire")
     if place.role == "grow":
-        # Straight down from the sum of the branch above: no path of this stage stands in its way.
-        down = f"M{svg.number(x)} {svg.number(grid.rows[place.source])}V{svg.number(y - height / 2)}"
-        return svg.path(down + _swing(x + half, y, grid.blocks[place.stage], y), "wire")
+        # Straight down from the sum of the branch above: no path of this stage is in its way; the glyph covers it.
+        down = f"M{svg.number(x)} {svg.number(grid.rows[place.source])}V{svg.number(y)}"
+        return svg.path(down + _swing(x, y, grid.blocks[place.stage], y), "wire")
     source = grid.rows[place.source]
     several = sum(path.target == place.branch for path in architecture.stages[place.stage].paths) > 1
     end = _sum_x(stage_x)
@@ -214,15 +155,13 @@ def _bands(architecture: Architecture, grid: _Grid) -> Markup:
     for index, (left, right) in enumerate(pairwise(edges)):
         parts.append(svg.rectangle(left + 1, HEADER - 6, right - left - 2, grid.height - HEADER + 6, "band", radius=5))
         parts.append(svg.text((left + right) / 2, 16, f"stage {index + 1}", "column", "middle"))
-    if architecture.head is not None:
-        parts.append(svg.text(grid.head + 62 + BOX_WIDTH / 2, 16, "head", "column", "middle"))
     return Markup().join(parts)
 
 
 def _row_labels(architecture: Architecture, states: Sequence[BlockState], grid: _Grid) -> Markup:
     parts = []
     for branch, y in enumerate(grid.rows):
-        height, width = next(s.size_out for s in states if s.place.branch == branch and s.place.role != "head")
+        height, width = next(s.size_out for s in states if s.place.branch == branch and not s.place.in_head)
         stride = architecture.features[0].stride * 2**branch
         parts.append(svg.text(0, y - 2, f"1/{stride}", "row"))
         parts.append(svg.text(0, y + 11, f"{height}×{width}", "tick"))
@@ -241,26 +180,3 @@ def _stem(architecture: Architecture, grid: _Grid, input_size: Size) -> Markup:
     ]
     wire = svg.path(_swing(left, y, grid.stages[0], y), "wire")
     return svg.element("g", title, wire, *boxes)
-
-
-def _ends(architecture: Architecture, grid: _Grid) -> Markup:
-    """From the last stage: the branches resized and concatenated, the head's glyph and its last convolution."""
-    head, widths = architecture.head, architecture.features
-    if head is None:
-        return Markup()
-    top, x, n = grid.rows[0], grid.head + 40, svg.number
-    parts = []
-    for branch, y in enumerate(grid.rows[: len(widths)]):
-        turn = f"M{n(grid.head)} {n(y)}H{n(x - 8)}Q{n(x)} {n(y)} {n(x)} {n(y - 8)}V{n(top)}"
-        parts.append(svg.path(turn if branch else _swing(grid.head, y, grid.head + 62, y), "wire"))
-    parts.append(svg.circle(x, top, 3.2, "sum"))
-    out = grid.head + 62 + BOX_WIDTH
-    parts.append(svg.path(_swing(out, top, out + 48, top), "wire"))
-    note = f"1×1 conv: {head.block.out_channels} → {head.outputs} outputs"
-    parts.append(
-        svg.element("g", svg.element("title", note), svg.rectangle(out + 12, top - 12, 16, 24, "plain", radius=3))
-    )
-    total = sum(feature.channels for feature in widths)
-    parts.append(svg.text(x - 26, top - grid.box_height / 2 - 5, f"{total} channels", "tick"))
-    parts.append(svg.text(out + 20, top + grid.box_height / 2 + 14, f"{head.outputs} outputs", "tick", "middle"))
-    return Markup().join(parts)

@@ -17,7 +17,7 @@ from hrnas.reporting.parts import part_table
 from hrnas.reporting.pictures import embed
 from hrnas.reporting.record import RunRecord
 from hrnas.reporting.run_directory import read_run
-from hrnas.reporting.sentences import cut_sentence, sentence, transformer_sentence
+from hrnas.reporting.sentences import activation_sentence, cut_sentence, sentence, transformer_sentence
 from hrnas.reporting.tables import (
     REASONS,
     block_table,
@@ -87,6 +87,7 @@ def render(record: RunRecord) -> str:
         cut_sentence=cut_sentence(cuts) if cuts is not None and cuts.cuts else "",
         reasons=REASONS,
         transformers=transformer_sentence(record, blocks) if blocks is not None else "",
+        activation=activation_sentence(record.architecture) if record.architecture is not None else "",
         blocks=blocks,
         parts=part_table(record),
         pictures=embed(record.predictions),

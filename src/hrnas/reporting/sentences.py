@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from hrnas.arch.architecture import Architecture
 from hrnas.arch.budget import format_count
 from hrnas.costing.analytic import Cost
 from hrnas.reporting.networks import BudgetNetwork, budget_networks
@@ -99,6 +100,15 @@ def cut_sentence(table: CutTable) -> str:
     if len(table.cuts) == 1:
         return f"1 cut, which changed the output by {change} ({where})."
     return f"{count}; none changed the output by more than {change} ({where})."
+
+
+def activation_sentence(architecture: Architecture) -> str:
+    """Return which activation the network has and how many blocks squeeze-excitation, in one sentence."""
+    squeezed = [block.squeeze > 0 for _, block in architecture.blocks()]
+    text = f"The activation is {architecture.activation}"
+    if any(squeezed):
+        text += f"; {sum(squeezed)} of {len(squeezed)} blocks have squeeze-excitation"
+    return f"{text}."
 
 
 def transformer_sentence(record: RunRecord, blocks: BlockTable) -> str:

@@ -37,10 +37,11 @@ class ResultGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockTable:
-    """The block table: the kernel sizes that head its columns, whether there are tokens, and the blocks."""
+    """The block table: the kernel sizes that head its columns, which others it has, and the blocks."""
 
     sizes: tuple[int, ...]
     has_tokens: bool
+    has_squeeze: bool
     states: tuple[BlockState, ...]
 
     @property
@@ -212,6 +213,7 @@ def block_table(record: RunRecord) -> BlockTable | None:
     return BlockTable(
         sizes=tuple(states[0].widest) if states else (),
         has_tokens=any(state.tokens_widest for state in states),
+        has_squeeze=any(state.block.squeeze for state in states),
         states=tuple(states),
     )
 

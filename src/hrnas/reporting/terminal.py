@@ -155,12 +155,16 @@ def _block_table(record: RunRecord) -> Table | None:
         table.add_column(f"{size}×{size}", justify="right", no_wrap=True)
     if blocks.has_tokens:
         table.add_column("tokens", justify="right", no_wrap=True)
+    if blocks.has_squeeze:
+        table.add_column("squeeze", justify="right", no_wrap=True)
     table.add_column("MACs", justify="right", no_wrap=True)
     against = record.supernet is not None
     for state in blocks.states:
         cells = [_of(state.widths[size], state.widest[size], against) for size in blocks.sizes]
         if blocks.has_tokens:
             cells.append(_of(state.block.tokens, state.tokens_widest, against and state.tokens_widest > 0))
+        if blocks.has_squeeze:
+            cells.append(_of(state.block.squeeze, 0, against=False))
         widths = f"{state.block.in_channels} → {state.block.out_channels}"
         style = "dim" if state.is_empty else ""
         table.add_row(Text(state.name), Text(widths), *cells, Text(format_count(state.cost.macs)), style=style)
