@@ -17,8 +17,9 @@ The study; a training takes about 3 minutes of two quiet cores in the first, 10 
 | supernet | the supernet itself, never cut: not at equal MACs, the mark above |
 
 Each network costs (0.98, 1.00] of the budget. Validation chooses the best of a run's last validations; test is read
-once. A set without a test split is scored on validation again, which is then no unseen data. The methods take turns within a seed. OUT/cells holds a file for each finished training: started again, the study
-goes on with the others. OUT/table.md is the result, OUT/logs what the verbs said.
+once. A set without a test split is scored on validation again, which is then no unseen data. The methods take turns
+within a seed. OUT/cells holds a file for each finished training: started again, the study goes on with the others.
+OUT/table.md is the result, OUT/logs what the verbs said.
 """
 
 import argparse

@@ -163,7 +163,7 @@ def test_what_is_asked_in_vain_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Unknown decoder 'darc'. Did you mean 'dark'"):
         pose_task(decoder="darc")
     with pytest.raises(InputError, match=r"input size is 64x50; for pose height and width must be divisible by 4"):
-        task.evaluation_view(sample, (64, 50))
+        task.check_input((64, 50))
     with pytest.raises(InputError, match=r"augment\.area is \(0\.5, 1\.0\), which means nothing to task pose"):
         settled(AugmentOptions(area=(0.5, 1.0)), task.own, "pose", "augment")
     with pytest.raises(

@@ -96,5 +96,5 @@ def check_layout(path: Path) -> None:
 
 
 def _lacking(path: Path) -> list[str]:
-    folders = sorted(folder for folders in FOLDERS.values() for folder in folders)
-    return [f"{folder}/" for folder in reversed(folders) if not (path / folder).is_dir()]
+    folders = (folder for kind in zip(*FOLDERS.values(), strict=True) for folder in kind)
+    return [f"{folder}/" for folder in folders if not (path / folder).is_dir()]
