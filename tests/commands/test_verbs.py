@@ -37,12 +37,12 @@ def copy(run: Path, folder: Path) -> Path:
 def test_check_finds_toy_city_sound_and_draws_it(data: Path, tmp_path: Path) -> None:
     result = hrnas("check", data, "--sheet", tmp_path / "sheet.png", "--json").result
     assert result["problems"] == []
-    assert {split: found["pairs"] for split, found in result["splits"].items()} == {
+    assert {split: found["pictures"] for split, found in result["splits"].items()} == {
         "train": 8,
         "validation": 4,
         "test": 4,
     }
-    shares = result["splits"]["train"]["class_shares"]
+    shares = result["splits"]["train"]["shares"]
     assert sum(shares.values()) == pytest.approx(1)
     assert read(tmp_path / "sheet.png").shape[1] > 100
 

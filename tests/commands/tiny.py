@@ -30,6 +30,8 @@ TINY = SearchSpace(
     stem=(StemConv(out_channels=6), StemConv(out_channels=6)),
     stages=(StageSpace(blocks=(1,), channels=(6,)), StageSpace(blocks=(1, 1), channels=(6, 8))),
     head_channels=8,
+    class_channels=(6, 8),
+    class_features=12,
     expand_ratio=2,
     head_expand_ratio=1,
 )
@@ -110,10 +112,28 @@ def train(architecture: Path, data: Path, run: Path, *words: object, **more: obj
     return hrnas("train", architecture, data, *options(run, space=None, budget=None, **more), *words)
 
 
-def toycity(folder: Path) -> Path:
-    """Write the data.yaml of a tiny Toy City."""
+def toycity(folder: Path, task: str = "segmentation") -> Path:
+    """Write the data.yaml of a tiny Toy City; with people it needs larger scenes."""
+    size = [24, 32] if task == "segmentation" else [96, 128]
     file = folder / "data.yaml"
-    file.write_text("dataset: toycity\nsize: [24, 32]\nlength: {train: 8, validation: 4, test: 4}\n", encoding="utf-8")
+    file.write_text(
+        f"dataset: toycity\ntask: {task}\nsize: {size}\nlength: {{train: 8, validation: 4, test: 4}}\n",
+        encoding="utf-8",
+    )
+    return file
+
+
+def classes(folder: Path) -> Path:
+    """Write a folder of pictures for each of seven classes, 2 for training, 1 to validate and 1 to test."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 2), ("val", 1), ("test", 1)):
+        for name in ("ape", "bee", "car", "dog", "elk", "fox", "gnu"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                image = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+                Image.fromarray(image).save(folder / split / name / f"{number}.jpg")
+    file = folder / "data.yaml"
+    file.write_text("task: classification\n", encoding="utf-8")
     return file
 
 

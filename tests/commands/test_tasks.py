@@ -1,0 +1,138 @@
+"""Every task through every verb, with nothing changed but `task:` in data.yaml; loops and verbs name none."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import hrnas
+from commands import tiny
+from hrnas.tasks import TASKS
+
+INPUT = {"pose": "32x24", "classification": "32x32"}
+METRICS = {"pose": "oks_ap", "classification": "top1"}
+
+
+@pytest.fixture(scope="module", params=sorted(INPUT))
+def task(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def data(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(task)
+    return tiny.classes(folder) if task == "classification" else tiny.toycity(folder, task)
+
+
+@pytest.fixture(scope="module")
+def run(task: str, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished search."""
+    folder = tmp_path_factory.mktemp(task) / "run"
+    outcome = tiny.search(data, folder, input_size=INPUT[task])
+    assert outcome.code == 0, outcome.err
+    return folder
+
+
+def lines(run: Path, kind: str) -> list[dict[str, Any]]:
+    read = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line for line in read if line["kind"] == kind]
+
+
+def test_a_search_meets_its_budget_and_says_what_it_scored(task: str, run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    assert (result["task"], result["metric"]) == (task, METRICS[task])
+    assert 0.98 < result["share_of_budget"] <= 1
+    evaluation = json.loads((run / "evaluation.json").read_text())["validation"]
+    assert next(name for name in evaluation if name in (METRICS[task], "pck")) == METRICS[task]
+    assert evaluation["metric"] == METRICS[task]
+    assert evaluation["samples"] == {"pose": 4, "classification": 7}[task]
+    assert lines(run, "evaluation")[-1]["metric"] == METRICS[task]
+    assert {row["name"] for row in evaluation["parts"]["rows"]} >= {"pose": {"nose"}, "classification": {"car"}}[task]
+    assert "<svg" in (run / "report.html").read_text()
+    assert METRICS[task] in tiny.hrnas("show", run).out
+
+
+def test_what_was_left_to_the_task_stands_in_the_configuration(task: str, run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for group in ("augment", "targets", "evaluation"):
+        for name, value in config[group].items():
+            assert (value is not None) == (name in TASKS[task].own), name
+
+
+def test_a_stopped_search_goes_on_as_if_it_never_had(task: str, data: Path, run: Path, tmp_path: Path) -> None:
+    with tiny.at_step(9, tiny.ask_to_stop):
+        assert tiny.search(data, tmp_path / "run", input_size=INPUT[task]).code == 130
+    assert tiny.hrnas("resume", tmp_path / "run").code == 0
+    for kind in ("train", "evaluation"):
+        ours, theirs = ([{k: v for k, v in line.items() if "seconds" not in k} for line in lines(folder, kind)]
+                        for folder in (tmp_path / "run", run))  # fmt: skip
+        assert ours == theirs
+
+
+def test_evaluate_scores_a_split_and_takes_another_way_of_evaluating(task: str, run: Path) -> None:
+    plain = tiny.hrnas("evaluate", run, "--split", "test", "--json").result
+    assert plain["metric"] == METRICS[task]
+    other = tiny.hrnas("evaluate", run, "--split", "test", "--evaluation.flip_test", "true", "--json").result
+    assert other["conditions"]["flip test"] == "yes"
+
+
+def test_predict_draws_samples_and_images_and_writes_json(task: str, run: Path, tmp_path: Path) -> None:
+    found = tiny.hrnas("predict", run, "--limit", "2", "--json").result
+    assert len(found["files"]) == 2
+    for entry in found["files"]:
+        with Image.open(entry["picture"]) as picture:
+            assert picture.size[0] > 40
+        json.loads(Path(entry["labels"]).read_text())
+    image = tmp_path / "mine.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)).save(image)
+    (entry,) = tiny.hrnas("predict", run, image, "--json").result["files"]
+    written = json.loads(Path(entry["labels"]).read_text())
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"mine.png": [[5, 5, 20, 30], [10, 0, 30, 50]]}))
+    outcome = tiny.hrnas("predict", run, image, "--boxes", boxes, "--json")
+    if task == "pose":
+        assert [person["box"] for person in written["people"]] == [[0, 0, 40, 50]]
+        written = json.loads(Path(outcome.result["files"][0]["labels"]).read_text())
+        assert [person["box"] for person in written["people"]] == [[5, 5, 20, 30], [10, 0, 30, 50]]
+        assert np.array(written["people"][1]["joints"]).shape == (17, 3)
+    else:
+        assert sum(entry["probability"] for entry in written["classes"]) <= 1.00001
+        assert outcome.code == 2
+        assert "a classification looks at whole images" in outcome.err
+
+
+def test_a_found_network_is_trained_again(task: str, run: Path, data: Path, tmp_path: Path) -> None:
+    outcome = tiny.train(run, data, tmp_path / "again", input_size=INPUT[task], steps=4)
+    assert outcome.code == 0, outcome.err
+    assert json.loads((tmp_path / "again" / "result.json").read_text())["metric"] == METRICS[task]
+
+
+def test_plan_and_check_know_the_task(task: str, data: Path, tmp_path: Path) -> None:
+    words = ("--space", "tiny", "--budget", "60%", "--batch-size", "2", "--workers", "0", "--input-size", INPUT[task])
+    assert tiny.hrnas("plan", data, *words, "--json").result["budget_macs"] > 0
+    checked = tiny.hrnas("check", data, "--sheet", tmp_path / "sheet.png", "--json").result
+    assert checked["problems"] == []
+    assert sum(checked["splits"]["train"]["shares"].values()) > 0
+
+
+def test_an_option_of_another_task_is_one_line(task: str, data: Path, tmp_path: Path) -> None:
+    option = {"pose": "--augment.area=[0.5,1]", "classification": "--targets.sigma=2"}[task]
+    outcome = tiny.search(data, tmp_path / "run", option, input_size=INPUT[task])
+    assert outcome.code == 2
+    assert f"which means nothing to task {task}" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_loops_and_verbs_contain_no_tasks_name() -> None:
+    """In no text of theirs but documentation; the words of help texts and errors are documentation."""
+    folder = Path(hrnas.__file__).parent
+    for file in sorted([*(folder / "commands").glob("*.py"), *(folder / "engine").glob("*.py")]):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant):
+                assert node.value not in TASKS, f"{file.name}, line {node.lineno}"
