@@ -38,7 +38,7 @@ from cells import VerbError, cell, hrnas, machine, markdown_table, run_json, spr
 from hrnas.arch.architecture import Architecture  # noqa: E402
 from hrnas.arch.file import to_json  # noqa: E402
 from hrnas.arch.presets import search_space  # noqa: E402
-from hrnas.data.description import read_description  # noqa: E402
+from hrnas.data.data_yaml import read_description  # noqa: E402
 from hrnas.searching.units import num_units, unit_groups  # noqa: E402
 from hrnas.tasks import TASKS  # noqa: E402
 from thinning import cut_in_order, uniform_at_budget  # noqa: E402

@@ -74,7 +74,7 @@ def loading(
 ) -> dict[tuple[str, int], list[float]]:
     """Return images a second of every round, by how files are read and the number of workers."""
     from hrnas.data.cache import CachedSet, SampleMemory
-    from hrnas.data.description import parse_description
+    from hrnas.data.data_yaml import parse_description
     from hrnas.data.opening import SegmentationSet, open_split
 
     sources: dict[str, SegmentationSet]

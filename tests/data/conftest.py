@@ -9,7 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from hrnas.data.description import DataDescription, read_description
+from hrnas.data.data_yaml import read_description
+from hrnas.data.description import DataDescription
 
 SPLIT_FIELDS = ("train", "validation", "test")
 

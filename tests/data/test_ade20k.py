@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from hrnas.data import ade20k
+from hrnas.data.data_yaml import completed, parse_description
 from hrnas.data.decoding import LabelTable, read_mask
-from hrnas.data.description import completed, parse_description
 from hrnas.data.folders import find_pairs
 from hrnas.data.opening import open_split
 from hrnas.errors import InputError

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hrnas.data.description import DataDescription, parse_description, read_description
+from hrnas.data.data_yaml import parse_description, read_description
+from hrnas.data.description import DataDescription
 from hrnas.data.doctor import examine
 from hrnas.errors import InputError
 

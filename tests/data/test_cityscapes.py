@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from hrnas.data import cityscapes
-from hrnas.data.description import DataDescription, completed, parse_description
+from hrnas.data.data_yaml import completed, parse_description
+from hrnas.data.description import DataDescription
 from hrnas.data.folders import find_pairs
 from hrnas.data.opening import open_split
 from hrnas.errors import InputError

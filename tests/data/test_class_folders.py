@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from hrnas.data.description import completed, parse_description, read_description
+from hrnas.data.data_yaml import completed, parse_description, read_description
 from hrnas.data.doctor import examine
 from hrnas.data.opening import open_split
 from hrnas.errors import InputError

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from hrnas.data.description import SPLITS, SplitFolders, SplitList, parse_description, read_description
+from hrnas.data.data_yaml import parse_description, read_description
+from hrnas.data.description import SPLITS, SplitFolders, SplitList
 from hrnas.errors import InputError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hrnas.data.description import read_description
+from hrnas.data.data_yaml import read_description
 from hrnas.data.doctor import UnknownValue, examine
 from hrnas.data.pictures import UNKNOWN_COLOR
 from hrnas.data.sheet import contact_sheet

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from hrnas.data.data_yaml import read_description
 from hrnas.data.decoding import UNKNOWN, LabelTable, read_image, read_mask
-from hrnas.data.description import read_description
 from hrnas.data.folders import find_pairs
 from hrnas.data.opening import open_split
 from hrnas.errors import InputError

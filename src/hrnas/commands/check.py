@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from hrnas.data.description import read_description
+from hrnas.data.data_yaml import read_description
 from hrnas.data.doctor import Examination, examine
 from hrnas.data.sheet import contact_sheet
 from hrnas.errors import InputError

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from hrnas.data.description import parse_description, read_description
+from hrnas.data.data_yaml import parse_description, read_description
 from hrnas.errors import InputError, did_you_mean
 
 

@@ -15,7 +15,8 @@ from hrnas.arch.architecture import Architecture
 from hrnas.commands.options import TrainingOptions
 from hrnas.commands.progress import counted_progress
 from hrnas.data.cache import CachedSet, SampleMemory
-from hrnas.data.description import DATASETS, DataDescription, Split, completed, parse_description, read_description
+from hrnas.data.data_yaml import DATASETS, completed, parse_description, read_description
+from hrnas.data.description import DataDescription, Split
 from hrnas.data.loading import Batch, EvaluationBatch, epoch_order, evaluation_batches, train_batches
 from hrnas.data.opening import DataSet, open_split
 from hrnas.data.sizes import InputSize
