@@ -27,6 +27,8 @@ COUNTED: Final = {"segmentation": "pixel of", "pose": "person with", "classifica
 class Look:
     """One picture. image: uint8 (H, W, 3); labels: makes a picture of what is known of it, to be shown beside it.
 
+    is_photo: the labels are drawn over the image.
+
     counts: int64 (K,), of each class or joint; total: what a count can be at most; ignored: void among it.
     unknown: pixels by label value that no class covers. broken, mismatch: what is wrong with its files, a line each.
     """
@@ -34,6 +36,7 @@ class Look:
     name: str
     image: NDArray[np.uint8] | None = None
     labels: Callable[[], NDArray[np.uint8]] | None = None
+    is_photo: bool = False
     counts: NDArray[np.int64] | None = None
     total: int = 0
     ignored: int = 0
@@ -76,6 +79,7 @@ def _people_look(dataset: Any, samples: list[Sample[Any]]) -> Look:
         labels=lambda: draw_people(
             samples[0].image, dataset.skeleton, [person.joints for person in people], [person.box for person in people]
         ),
+        is_photo=True,
         counts=sum((person.joints[:, 2] > 0 for person in people), np.zeros(len(dataset.names), np.int64)),
         total=len(people),
     )

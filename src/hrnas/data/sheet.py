@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from hrnas.data.description import DataDescription, Split
 from hrnas.data.looks import Look, look_through
 from hrnas.data.pictures import IGNORED_COLOR, UNKNOWN_COLOR, legend
+from hrnas.data.skeletons import LEGEND
 from hrnas.errors import InputError
 
 TILE_WIDTH: Final = 168
@@ -27,6 +28,8 @@ def contact_sheet(description: DataDescription, path: Path, per_split: int = 8) 
     """
     rows: list[Image.Image] = []
     names, colors = list(description.names), list(description.colors)
+    if description.skeleton is not None:
+        names, colors = [name for name, _ in LEGEND], [color for _, color in LEGEND]
     if description.ignore:
         names, colors = [*names, "ignored"], [*colors, IGNORED_COLOR]
     for split in description.split_names:
@@ -83,7 +86,10 @@ def _pair_tile(look: Look, tall: int) -> Image.Image:
     tile = Image.new("RGB", (2 * TILE_WIDTH, tall), _GREY)
     labels = None if look.labels is None else look.labels()
     for column, (picture, method) in enumerate(
-        ((look.image, Image.Resampling.BILINEAR), (labels, Image.Resampling.NEAREST))
+        (
+            (look.image, Image.Resampling.BILINEAR),
+            (labels, Image.Resampling.BILINEAR if look.is_photo else Image.Resampling.NEAREST),
+        )
     ):
         left = column * TILE_WIDTH
         if picture is None:

@@ -16,6 +16,8 @@ from hrnas.structures import Skeleton
 
 _COLORS: Final[dict[Side | None, RGB]] = {"left": (40, 200, 90), "right": (255, 90, 60), None: (255, 205, 40)}
 """The person's own left and right, and the middle of the body."""
+LEGEND: Final = tuple((f"{side or 'middle'} of the body", color) for side, color in _COLORS.items())
+"""What the colours mean."""
 _BOX_COLOR: Final = (255, 255, 255)
 _FINER: Final = 3
 """Lines are drawn so many times larger and resized: Pillow's have no smooth edges."""
