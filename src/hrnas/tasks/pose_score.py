@@ -79,7 +79,8 @@ class PoseScore:
             left_out = f"; {pck.left_out} people without one are left out" if pck.left_out else ""
             conditions["pck"] = f"within {NEAR:g} of the {reference.words}{left_out}"
         first = {self.metric: figures.pop(self.metric)} if self.metric in figures else {}
-        return {**first, **figures, "parts": self._parts(pck), "conditions": conditions}
+        parts = {"parts": self._parts(pck)} if pck.counted.any() else {}
+        return {**first, **figures, **parts, "conditions": conditions}
 
     def _oks(
         self,
