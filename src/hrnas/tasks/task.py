@@ -78,8 +78,8 @@ class Score(Protocol):
     def result(self) -> dict[str, Any]:
         """Return the figures, by name, as plain types; nan where a figure does not exist.
 
-        Beside them `parts`, where there is such: a figure for each class or joint, and `conditions`: in words, what they
-        hold under.
+        Beside them `parts`, where there are any: a figure for each class or joint, and `conditions`: in words, what
+        they hold under.
         """
 
 
