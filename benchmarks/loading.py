@@ -75,9 +75,9 @@ def loading(
     """Return images a second of every round, by how files are read and the number of workers."""
     from hrnas.data.cache import CachedSet, SampleMemory
     from hrnas.data.data_yaml import parse_description
-    from hrnas.data.opening import SegmentationSet, open_split
+    from hrnas.data.opening import DataSet, open_split
 
-    sources: dict[str, SegmentationSet]
+    sources: dict[str, DataSet]
     if data == "Toy City":
         plain = {"dataset": "toycity", "size": list(input_size), "length": {"train": 64}}
         sources = {"in memory": open_split(parse_description(plain, where="data", folder=Path.cwd()), "train")}

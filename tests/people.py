@@ -58,10 +58,10 @@ def write_set(root: Path, plain: Any) -> Path:
     return file
 
 
-def open_set(root: Path, plain: Any = None, *, boxes: Path | None = None, for_training: bool = False) -> KeypointSet:
+def open_set(root: Path, plain: Any = None, *, boxes: Path | None = None) -> KeypointSet:
     """Write a set and open it, with sigmas of its joints where there are a detector's boxes."""
     file = write_set(root, plain_set() if plain is None else plain)
-    return open_keypoints(file, root, skeleton=skeleton() if boxes else None, boxes=boxes, for_training=for_training)
+    return open_keypoints(file, root, skeleton=skeleton() if boxes else None, boxes=boxes)
 
 
 def skeleton(**changes: Any) -> Skeleton:

@@ -9,6 +9,8 @@ from typing import Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnas.errors import InputError
+
 IGNORED: Final = 255
 """The class index of a pixel that takes no part in the loss or in a metric, whatever value the file used for it."""
 
@@ -40,12 +42,21 @@ class Skeleton:
 
     names: of the joints. flip_pairs: joints that change places in a mirror image. bones: joints that a drawing joins.
     sigmas: of the object keypoint similarity, one a joint; COCO's falloff, as pycocotools has it.
+    Raises InputError for a joint named twice or in two flip pairs.
     """
 
     names: tuple[str, ...]
     flip_pairs: tuple[tuple[int, int], ...]
     bones: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        paired = [self.names[place] for pair in self.flip_pairs for place in pair]
+        for what, names in (("names", list(self.names)), ("flip_pairs", paired)):
+            if twice := [name for name in names if names.count(name) > 1]:
+                remedy = "Give each joint one partner" if what == "flip_pairs" else "Name each joint once"
+                raise InputError(f"{what} has the joint '{twice[0]}' twice. {remedy}.")
+        assert len(self.sigmas) == len(self.names), "one sigma a joint"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -365,7 +365,7 @@ def test_weights_of_another_architecture_are_refused(search_run: Path, data: Pat
 def test_evaluate_refuses_data_of_other_classes_and_unknown_splits(search_run: Path, tmp_path: Path) -> None:
     data = tiny.pictures(tmp_path / "data", classes=3)
     before = tiny.snapshot(search_run)
-    assert_refused(hrnas("evaluate", search_run, "--data", data), str(data), "3 classes", "has 10")
+    assert_refused(hrnas("evaluate", search_run, "--data", data), str(data), "'class 0' as name 1", "'road' there")
     assert_refused(hrnas("evaluate", search_run, "--split", "val"), "Unknown split 'val'", "Known: test, train")
     assert_refused(hrnas("evaluate", search_run, "--split", "tests"), "Did you mean 'test'?")
     assert_refused(hrnas("evaluate", search_run, "--batch-size", "0"), "batch_size is 0")

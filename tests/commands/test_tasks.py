@@ -129,6 +129,64 @@ def test_an_option_of_another_task_is_one_line(task: str, data: Path, tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
+def test_an_architecture_for_another_task_is_refused_before_anything_is_written(
+    task: str, run: Path, tmp_path: Path
+) -> None:
+    other = tiny.classes(tmp_path) if task == "pose" else tiny.toycity(tmp_path)
+    outcome = tiny.train(run, other, tmp_path / "again")
+    assert outcome.code == 2
+    assert f"has a head of kind {TASKS[task].head}; the task of the data needs" in outcome.err
+    assert not (tmp_path / "again").exists()
+    scored = tiny.hrnas("evaluate", run, "--data", other)
+    assert scored.code == 2
+    assert f"was trained for {task}. Give data for that." in scored.err
+
+
+def coco(folder: Path, **validation: str) -> Path:
+    """Describe the four COCO images with people; skip where they are not."""
+    root = Path(__file__).parents[3] / "shared" / "data" / "coco_mmpose_tests"
+    if not root.is_dir():
+        pytest.skip("needs the shared data sets beside the checkout")
+    people = {"coco": "annotations/person_keypoints_test.json", "images": "images"}
+    plain = {"task": "pose", "path": str(root), "train": people, "validation": people | validation}
+    file = folder / "data.yaml"
+    file.write_text(yaml.safe_dump(plain, sort_keys=False))
+    return file
+
+
+def test_people_of_coco_are_searched_and_scored_in_labelled_and_detected_boxes(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    outcome = tiny.search(coco(tmp_path), run, steps=8, input_size="32x24")
+    assert outcome.code == 0, outcome.err
+    for split in ("train", "validation"):
+        scored = tiny.hrnas("evaluate", run, "--split", split, "--json").result
+        assert (scored["samples"], scored["conditions"]["boxes"]) == (12, "ground truth")
+        assert {"oks_ap", "oks_ap_50", "pck"} <= scored.keys()
+    (tmp_path / "other").mkdir()
+    detected = coco(tmp_path / "other", boxes="annotations/person_detections_AP_H_56.json")
+    scored = tiny.hrnas("evaluate", run, "--data", detected, "--json").result
+    assert scored["samples"] == 118
+    assert "person_detections_AP_H_56.json" in scored["conditions"]["boxes"]
+    assert "boxes: detector" in tiny.hrnas("evaluate", run, "--data", detected).out
+    assert tiny.hrnas("check", detected, "--sheet", "none", "--json").result["problems"] == []
+    found = tiny.hrnas("predict", run, "--limit", "2", "--json").result
+    assert [entry["name"] for entry in found["files"]] == ["000000000785", "000000197388"]
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["data"]["names"][0] == "nose"
+
+
+def test_other_joints_of_the_same_number_are_not_scored(tmp_path: Path) -> None:
+    data = coco(tmp_path)
+    run = tmp_path / "run"
+    assert tiny.search(data, run, steps=8, input_size="32x24").code == 0
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["names"][:2] = config["data"]["names"][1::-1]
+    (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    outcome = tiny.hrnas("evaluate", run, "--data", data)
+    assert outcome.code == 2
+    assert "has 'nose' as name 1" in outcome.err
+
+
 def test_loops_and_verbs_contain_no_tasks_name() -> None:
     """In no text of theirs but documentation; the words of help texts and errors are documentation."""
     folder = Path(hrnas.__file__).parent

@@ -47,7 +47,7 @@ def test_folders_are_the_classes_in_alphabetical_order(root: Path) -> None:
     assert [train.read(index).truth for index in range(len(train))] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert train.read(3).name == "bee/bee0"
     assert train.read(4).image.shape == (11, 12, 3)
-    assert train.pictures() == [[index] for index in range(9)]
+    assert list(train.pictures().values()) == [[index] for index in range(9)]
     assert len(open_split(description, "validation")) == 6
 
 

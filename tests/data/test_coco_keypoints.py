@@ -35,7 +35,7 @@ def detections(root: Path, *entries: dict[str, Any] | str) -> Path:
 def test_people_with_joints_are_the_samples(tmp_path: Path) -> None:
     found = open_set(tmp_path)
     assert (len(found), found.names, found.boxes) == (2, NAMES, "ground truth")
-    assert found.pictures() == [[0, 1]]
+    assert found.pictures() == {"a": [0, 1]}
     assert [found.read(index).name for index in range(2)] == ["a-3", "a-4"]
     sample = pickle.loads(pickle.dumps(found)).read(1)
     assert sample.image.shape == (60, 100, 3)
@@ -51,7 +51,6 @@ def test_the_ground_truth_keeps_what_is_ignored_in_the_images_used(tmp_path: Pat
     assert truth["images"] == [{"id": 7}]
     assert [annotation["id"] for annotation in truth["annotations"]] == [3, 4, 5]
     assert truth["annotations"] == [annotation | {} for annotation in plain_set()["annotations"][:3]]
-    assert open_set(tmp_path, for_training=True).ground_truth is None
 
 
 def test_a_detectors_boxes_have_no_labels_and_every_image_counts(tmp_path: Path) -> None:
@@ -66,7 +65,6 @@ def test_a_detectors_boxes_have_no_labels_and_every_image_counts(tmp_path: Path)
     assert (first.name, second.name) == ("a-box0", "b-box2")
     assert second.truth.box == (90, 0, 10, 15)
     alone = open_set(tmp_path, boxes=detections(tmp_path, {}))
-    assert alone.ground_truth is not None
     assert [annotation["id"] for annotation in alone.ground_truth["annotations"]] == [3, 4, 5, 6]
 
 
@@ -142,7 +140,7 @@ def test_missing_files_and_images_of_another_size(tmp_path: Path) -> None:
         read_skeleton(tmp_path / "none.json")
     (tmp_path / "a.png").unlink()
     with pytest.raises(InputError, match=r"Image .*a\.png does not exist"):
-        open_keypoints(file, tmp_path, for_training=True)
+        open_keypoints(file, tmp_path)
     turned = plain_set()
     turned["images"][0] |= {"height": 100, "width": 60}
     with pytest.raises(InputError, match=r"is 100x60 .* says 60x100.*EXIF"):
@@ -152,9 +150,9 @@ def test_missing_files_and_images_of_another_size(tmp_path: Path) -> None:
 def test_other_joints_than_the_sets_are_refused(tmp_path: Path) -> None:
     file = write_set(tmp_path, plain_set())
     with pytest.raises(InputError, match="has 5 joints; the data set's are 4"):
-        open_keypoints(file, tmp_path, skeleton=skeleton(names=NAMES[:4]), for_training=True)
+        open_keypoints(file, tmp_path, skeleton=skeleton(names=NAMES[:4]))
     with pytest.raises(InputError, match="has 'left_hip' as joint 4; the data set has 'right_hip' there"):
-        open_keypoints(file, tmp_path, skeleton=skeleton(names=(*NAMES[:3], NAMES[4], NAMES[3])), for_training=True)
+        open_keypoints(file, tmp_path, skeleton=skeleton(names=(*NAMES[:3], NAMES[4], NAMES[3])))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +176,7 @@ def test_detections_that_cannot_be_used_are_one_line(tmp_path: Path, entry: Any,
 def test_a_detectors_boxes_need_sigmas(tmp_path: Path) -> None:
     file = write_set(tmp_path, plain_set())
     with pytest.raises(InputError, match="needs the sigmas of these joints"):
-        open_keypoints(file, tmp_path, boxes=detections(tmp_path, {}), for_training=False)
+        open_keypoints(file, tmp_path, boxes=detections(tmp_path, {}))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +195,7 @@ def test_real_sets_have_their_counts(
     root = SHARED / folder
     if not root.is_dir():
         pytest.skip(f"the real set is not at {root}")
-    found = open_keypoints(root / f"annotations/person_keypoints_{part}.json", root / images, for_training=False)
+    found = open_keypoints(root / f"annotations/person_keypoints_{part}.json", root / images)
     assert (len(found), len(found.pictures())) == (people, pictures)
     assert sum(int((found.people[index].joints[:, 2] > 0).sum()) for index in range(len(found))) == labelled
     assert found.read(len(found) - 1).image.dtype == np.uint8

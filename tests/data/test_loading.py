@@ -35,8 +35,8 @@ class Numbered:
     names = tuple(map(str, range(100)))
     colors = tuple((i, i, i) for i in range(100))
 
-    def pictures(self) -> list[list[int]]:
-        return [[index] for index in range(self.length)]
+    def pictures(self) -> dict[str, list[int]]:
+        return {f"sample {index}": [index] for index in range(self.length)}
 
     def __init__(self, length: int) -> None:
         self.length = length

@@ -72,7 +72,7 @@ def same(ours: dict[str, float], theirs: dict[str, float]) -> bool:
 def test_figures_are_those_of_pycocotools(file: str, images: str) -> None:
     if not (SHARED / file).is_file():
         pytest.skip(f"the real set is not at {SHARED / file}")
-    found = open_keypoints(SHARED / file, SHARED / images, for_training=False)
+    found = open_keypoints(SHARED / file, SHARED / images)
     plain = json.loads((SHARED / file).read_text())
     truth = found.ground_truth
     assert truth is not None

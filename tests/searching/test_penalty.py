@@ -143,7 +143,7 @@ def test_the_metric_of_the_pull_is_what_the_optimizer_does_to_a_steady_gradient(
         # What a float32 near one can tell: steps of 1e-7.
         torch.testing.assert_close(before - flat(scales), rate * reach * gradient / sizes, rtol=1e-2, atol=2e-7)
         values = gradient_sizes(scales, optimizer)
-        assert torch.equal(sizes, values + 1e-3 if optimizer.defaults.get("alpha") == 0.8 else sizes)
+        assert torch.equal(sizes, values + optimizer.defaults.get("eps", 0.0))
     assert pull_metric([], optimizer)[1] == 1
 
 

@@ -7,9 +7,10 @@ Names of blocks are the module paths inside the built network, so `model.get_sub
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
 
+from hrnas.arch.codec import LATER
 from hrnas.errors import InputError, did_you_mean
 
 ACTIVATIONS: Final = ("relu", "swish")
@@ -42,7 +43,7 @@ class Block:
     kernels: tuple[tuple[int, int], ...] = ()
     tokens: int = 0
     shift: bool = False
-    squeeze: int = 0
+    squeeze: int = field(default=0, metadata=LATER)
 
     def __post_init__(self) -> None:
         for label, value in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
@@ -215,7 +216,7 @@ class Architecture:
     stages: tuple[Stage, ...]
     head: Head | None
     in_channels: int = 3
-    activation: str = "relu"
+    activation: str = field(default="relu", metadata=LATER)
     token_size: int = 8
     attention_heads: int = 1
     dropout: float = 0.1

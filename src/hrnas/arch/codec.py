@@ -24,17 +24,20 @@ _TYPE_NAMES: dict[object, str] = {
     dict: "an object",
     type(None): "null",
 }
+LATER: typing.Final = types.MappingProxyType({"later": True})
+"""Metadata of a field that files did not always have: at its default it is left out, so that files and fingerprints
+of before stay what they were."""
 _INT_PAIRS = tuple[tuple[int, int], ...]
 
 
 def encode(value: Any) -> Any:
-    """Return a dataclass, tuple or plain value as JSON types; every field is written."""
+    """Return a dataclass, tuple or plain value as JSON types: every field, but LATER ones at their default."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = typing.get_type_hints(type(value))
-        kind = {"kind": value.kind} if hasattr(value, "kind") else {}
-        return kind | {
+        return {
             field.name: _encode_field(hints[field.name], getattr(value, field.name))
             for field in dataclasses.fields(value)
+            if not (field.metadata == LATER and getattr(value, field.name) == field.default)
         }
     if isinstance(value, tuple):
         return [encode(item) for item in value]
@@ -58,6 +61,9 @@ def pretty(data: object, width: int = 148) -> str:
 def _encode_field(kind: Any, value: Any) -> Any:
     if kind == _INT_PAIRS:
         return {str(key): number for key, number in value}
+    kinds = [own for own in typing.get_args(kind) if dataclasses.is_dataclass(own)]
+    if len(kinds) > 1 and type(value) in kinds[1:]:
+        return {"kind": value.kind, **encode(value)}
     # 0 and 0.0 are equal, so they must give the same text and the same fingerprint.
     return float(value) if kind is float else encode(value)
 
@@ -101,7 +107,7 @@ def _decode_dataclass(kind: Any, data: object, source: str, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     prefix = f"{where}." if where else ""
-    if hasattr(kind, "kind"):
+    if isinstance(getattr(kind, "kind", None), str) and "kind" not in fields:
         data = {key: value for key, value in data.items() if key != "kind"}
     for key in data:
         if key not in fields:

@@ -11,6 +11,7 @@ class BlockRow:
     """One line of the description.
 
     widths: hidden channels by kernel size, in the order of the supernet's kernels; 0 where a path is gone.
+    squeeze: hidden width of the squeeze-excitation.
     """
 
     name: str
@@ -19,6 +20,7 @@ class BlockRow:
     stride: int
     widths: Mapping[int, int]
     tokens: int
+    squeeze: int
 
 
 def describe(architecture: Architecture) -> list[BlockRow]:
@@ -32,6 +34,7 @@ def describe(architecture: Architecture) -> list[BlockRow]:
             stride=block.stride,
             widths={size: dict(block.kernels).get(size, 0) for size in sizes},
             tokens=block.tokens,
+            squeeze=block.squeeze,
         )
         for name, block in architecture.blocks()
     ]

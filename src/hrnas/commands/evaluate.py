@@ -11,7 +11,8 @@ from hrnas.commands.recorder import write_evaluation
 from hrnas.commands.resolved import options_from
 from hrnas.commands.run_directory import read_config
 from hrnas.commands.session import Session, open_session
-from hrnas.data.description import SPLITS, Split
+from hrnas.data.data_yaml import parse_description, read_description
+from hrnas.data.description import SPLITS, DataDescription, Split
 from hrnas.data.sizes import InputSize
 from hrnas.engine.distributed import join_processes
 from hrnas.errors import InputError, did_you_mean
@@ -63,6 +64,12 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
             rich.print(table)
     metric = session.task.metric
     rich.print(f"{split}, {figures['samples']} samples at {session.input_size}: {metric} {figures[metric]:.4f}")
+    if options.data is not None:
+        others = [
+            f"{name} {value:.4f}" for name, value in figures.items() if isinstance(value, float) and name != metric
+        ]
+        for line in (", ".join(others), ", ".join(f"{name}: {text}" for name, text in figures["conditions"].items())):
+            rich.get_console().print(line, markup=False, highlight=False, soft_wrap=True)
     return {"verb": "evaluate", "run": options.run, "metric": session.task.metric, **figures}
 
 
@@ -87,6 +94,10 @@ def open_run(
         own = options_from(EvaluationOptions, config.get("evaluation", {}))
         given = {option.name: getattr(evaluation, option.name) for option in fields(evaluation)}
         evaluation = replace(own, **{name: value for name, value in given.items() if value is not None})
+        if data is not None:
+            _check_same(
+                read_description(data), parse_description(config["data"], where=str(run), folder=run), data, run
+            )
     session = open_session(
         config["data"] if data is None else data,
         input_size=InputSize.parse(config["input_size"]),
@@ -103,6 +114,19 @@ def open_run(
             f"{data} has {got} names; the network of {run} has {needed} outputs. Give data with its names."
         )
     return network.to(session.device), session
+
+
+def _check_same(given: DataDescription, own: DataDescription, data: str, run: Path) -> None:
+    """Raise InputError for data of another task, or with other classes or joints, than the run's."""
+    if given.task != own.task:
+        raise InputError(f"{data} is for {given.task}; {run} was trained for {own.task}. Give data for that.")
+    if given.names != own.names:
+        place = next(
+            (i for i, pair in enumerate(zip(given.names, own.names, strict=False)) if pair[0] != pair[1]), None
+        )
+        got = f"{len(given.names)} names" if place is None else f"'{given.names[place]}' as name {place + 1}"
+        need = f"{len(own.names)}" if place is None else f"'{own.names[place]}' there"
+        raise InputError(f"{data} has {got}; {run} has {need}. Give data with the run's names in its order.")
 
 
 def find_split(name: str) -> Split:

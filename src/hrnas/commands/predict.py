@@ -106,13 +106,11 @@ def _predict(network: Network, session: Session, samples: Sequence[Sample[Any]])
 def _split_pictures(session: Session, split: Split, limit: int) -> dict[str, Callable[[], list[Sample[Any]]]]:
     """Return readers of some pictures of a split, with their truth, by the names of their predictions."""
     dataset = session.sets[split]
-    pictures = dataset.pictures()
+    pictures = list(dataset.pictures().items())
     chosen = np.linspace(0, len(pictures) - 1, min(limit, len(pictures))).round().astype(int)
     readers: dict[str, Callable[[], list[Sample[Any]]]] = {}
-    for place in chosen:
-        indices = pictures[place]
-        name = _file_name(dataset.read(indices[0]).name)
-        readers[name] = lambda indices=indices: [dataset.read(index) for index in indices]  # type: ignore[misc]
+    for name, indices in (pictures[place] for place in chosen):
+        readers[_file_name(name)] = lambda indices=indices: [dataset.read(index) for index in indices]  # type: ignore[misc]
     return readers
 
 

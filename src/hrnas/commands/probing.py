@@ -174,22 +174,31 @@ def _validation_seconds(state: TrainState, options: SearchOptions, session: Sess
     )
     dataset = session.sets["validation"]
     score = session.task.make_score(dataset, session.input_size)
-    total = -(-len(dataset) // EVALUATION_BATCH)
-    batches = session.evaluation_batches("validation", share=(0, max(1, total // _PROBE_BATCHES)))
+    size = session.evaluation_batch(EVALUATION_BATCH)
+    share = (0, max(1, -(-len(dataset) // size) // _PROBE_BATCHES))
+    batches = session.evaluation_batches("validation", share=share)
     with torch.no_grad():
         evaluating = _seconds_of(
             batches,
             lambda batch: score.update(session.outputs(network, batch.images), batch.truths),
-            total=total,
+            total=len(dataset),
+            count=lambda batch: len(batch.names),
         )
     return building + calibrating + evaluating
 
 
-def _seconds_of(items: Iterable[Any], work: Callable[[Any], object], *, total: int) -> float:
-    """Return the seconds in which `total` items are read and worked on, from those given: the first has the start."""
-    marks = [time.perf_counter()]
+def _seconds_of(
+    items: Iterable[Any], work: Callable[[Any], object], *, total: int, count: Callable[[Any], int] = lambda _: 1
+) -> float:
+    """Return the seconds in which `total` things are read and worked on, from those given.
+
+    The first item has the start in it. count: of the things in an item.
+    """
+    marks, counts = [time.perf_counter()], []
     for item in items:
         work(item)
         marks.append(time.perf_counter())
+        counts.append(count(item))
     first, *others = (after - before for before, after in itertools.pairwise(marks))
-    return first + (total - 1) * statistics.median(others or [first])
+    each = [seconds / number for seconds, number in zip(others, counts[1:], strict=True)] or [first / counts[0]]
+    return first + (total - counts[0]) * statistics.median(each)

@@ -281,6 +281,11 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
 
 def make_supernet(options: SearchOptions, session: Session) -> Architecture:
     """Return the widest network of the space that the options name, with the head its task needs."""
+    if options.head_channels is not None and session.task.head != "dense":
+        raise InputError(
+            f"head_channels is {options.head_channels}; it is the width of a dense head, and the task needs a head of "
+            f"{session.task.head}. Leave it out."
+        )
     space = search_space(
         options.space,
         options.transformers,

@@ -70,7 +70,7 @@ class Session:
             seed=seed,
             first_step=first_step,
             num_steps=num_steps,
-            options=augment,
+            options=settled(augment, self.task.own, self.description.task, "augment"),
             workers=self.workers,
             share=(self.processes.rank, self.processes.count),
         )
@@ -160,15 +160,19 @@ class Session:
 
         batch_size: for images of the input size; of larger ones there are fewer in a batch.
         """
-        area = math.prod(self.task.evaluation.size or self.input_size)
         return evaluation_batches(
             self.sets[split],
             self.task,
-            batch_size=max(1, min(batch_size, batch_size * math.prod(self.input_size) // area)),
+            batch_size=self.evaluation_batch(batch_size),
             input_size=self.input_size,
             workers=self.workers,
             share=share,
         )
+
+    def evaluation_batch(self, batch_size: int) -> int:
+        """Return how many images are evaluated at a time where so many of the input size would be."""
+        area = math.prod(self.task.evaluation.size or self.input_size)
+        return min(batch_size, max(1, batch_size * math.prod(self.input_size) // area))
 
     def outputs(self, network: Network, images: Tensor) -> Tensor:
         """Return what a network puts out for images uint8 (B, 3, H, W), flip test included where there is one."""
@@ -260,6 +264,8 @@ def open_training_session(data: str | Mapping[str, Any], options: TrainingOption
         targets=options.targets,
         evaluation=options.evaluation,
     )
+    for remark in session.task.remarks:
+        rich.get_console().print(remark, markup=False, highlight=False, soft_wrap=True)
     if options.precision == "bfloat16" and session.device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise InputError(f"Device {session.device} computes no bfloat16. Use --precision float32 or a newer device.")
     return session

@@ -11,6 +11,7 @@ import torch
 
 from hrnas.arch.architecture import Architecture
 from hrnas.arch.file import fingerprint, read_architecture
+from hrnas.arch.published import PUBLISHED, published_network
 from hrnas.commands.beginning import begin_run
 from hrnas.commands.budgets import refresh_pareto, set_aside_line
 from hrnas.commands.interruption import Interruption
@@ -40,7 +41,8 @@ OF_PLACE: Final = ("data", "device", "workers", "cache", "recompute")
 class TrainOptions(TrainingOptions):
     """Train a given architecture; writes a run directory.
 
-    architecture: a run directory, a folder with architecture.json, or an architecture file.
+    architecture: a run directory, a folder with architecture.json, an architecture file, or the name of a published
+    network (hrnas-imagenet, hrnas-imagenet-se).
     data: a data.yaml, a folder that holds one, or the name of a built-in set (toycity). May be left out for a network
     that a search has set aside (RUN/budgets/NAME), which is then finished where it lies.
     weights: start from this run's or folder's model.safetensors; fresh weights where left out.
@@ -79,15 +81,17 @@ def train(
         session = open_training_session(options.data, options)  # a folder may have been given other data since
     options = session.settled(options)
     task, input_size, processes = session.task, session.input_size, session.processes
-    architecture = checkpoint.architecture if checkpoint else _architecture(options.architecture, task.num_outputs)
+    architecture = (
+        checkpoint.architecture if checkpoint else _architecture(options.architecture, task.num_outputs, task.head)
+    )
     network_name = f"{architecture.name}-{fingerprint(architecture)[:6]}"
     run = Path(options.run) if options.run else sized_run_name(session.description, network_name)
     session.check_batch(architecture, options)
     assert architecture.head is not None
     if architecture.head.outputs != task.num_outputs:
         raise InputError(
-            f"The data have {task.num_outputs} classes; the network of {run} has {architecture.head.outputs}. Give "
-            "data with its classes, or give --run to train the architecture afresh."
+            f"The data have {task.num_outputs} names; the network of {run} has {architecture.head.outputs} outputs. "
+            "Give data that fit, or give --run to train the architecture afresh."
         )
     if has_moved:
         with processes.sharing_errors(), writing(run):
@@ -98,7 +102,7 @@ def train(
     if options.weights is not None and checkpoint is None:
         is_whole = load_trained(model, options.weights)
         if not is_whole:
-            rich.print(f"{options.weights} is for other classes: the last convolution starts afresh.")
+            rich.print(f"{options.weights} is for another number of outputs: the last layer starts afresh.")
     model.to(session.device, memory_format=torch.channels_last)
     if options.recompute:
         recompute_blocks(model)
@@ -107,7 +111,9 @@ def train(
             options,
             data=session.description.to_dict(),
             input_size=input_size,
-            architecture=str(Path(options.architecture).resolve()),
+            architecture=(
+                options.architecture if options.architecture in PUBLISHED else str(Path(options.architecture).resolve())
+            ),
             weights=None if options.weights is None else str(Path(options.weights).resolve()),
         )
         checkpoint, is_resumed = begin_run(run, "train", config, options, session)
@@ -226,14 +232,19 @@ def _leaves(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _architecture(given: str, num_outputs: int) -> Architecture:
-    """Return the architecture a path means, with a head for this many outputs."""
+def _architecture(given: str, num_outputs: int, head: str) -> Architecture:
+    """Return the architecture a path means, with a head for this many outputs; head: the kind it must be of."""
     path = Path(given)
     if path.is_dir():
         path = path / "best" / "architecture.json" if (path / "best").is_dir() else path / "architecture.json"
-    architecture = read_architecture(path)
+    architecture = published_network(given) if given in PUBLISHED else read_architecture(path)
     if architecture.head is None:
         raise InputError(f"{path} describes a backbone without head; give the architecture of a whole network.")
+    if architecture.head.kind != head:
+        raise InputError(
+            f"{path} has a head of kind {architecture.head.kind}; the task of the data needs one of kind {head}. Give "
+            "an architecture that was searched for such a task, or other data."
+        )
     if architecture.head.outputs != num_outputs:
         # The head's last convolution is the data's; everything before it is the architecture's.
         architecture = replace(architecture, head=replace(architecture.head, outputs=num_outputs))

@@ -144,12 +144,11 @@ def training_memory(
         highest, native = max((highest, native), (point, part.native))
         held -= part.kept + (0 if recompute else part.inner)
     small = sum(part.small for part in parts) / max(1, sum(part.inner for part in parts))
+    unused = _UNUSED_WITH_KERNELS if has_kernels and has_relu else _UNUSED
     return Memory(
         persistent=params * _FLOAT * (1 + num_moments + num_averages),
         working=highest,
-        unused=int((_UNUSED_WITH_KERNELS if has_kernels else _UNUSED)[recompute] * small * (highest - native))
-        if device == "cpu"
-        else 0,
+        unused=int(unused[recompute] * small * (highest - native)) if device == "cpu" else 0,
     )
 
 

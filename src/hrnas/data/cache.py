@@ -98,8 +98,8 @@ class CachedSet:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def pictures(self) -> list[list[int]]:
-        """Return the samples of each picture."""
+    def pictures(self) -> dict[str, list[int]]:
+        """Return the samples of each picture by its name."""
         return self._dataset.pictures()
 
     def read(self, index: int) -> Sample[Any]:

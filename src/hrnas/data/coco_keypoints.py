@@ -4,13 +4,16 @@ Joints count from the middle of an image's first pixel, as COCO labels them; box
 H height, W width in pixels of the image as it was read; K joints.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hrnas.data.coco_joints import COCO_SKELETON
 from hrnas.data.decoding import picture_size, read_image
@@ -38,8 +41,7 @@ class KeypointSet:
     """A split of people: one sample a person, with its whole image; the persons of an image stand together.
 
     boxes: "ground truth", or "detector FILE". people: without images. files, stems: of each sample.
-    ground_truth: of the images used: people, those without joints, and crowds, as COCO's JSON has them; None of a set
-    for training. An annotation without an area has none there either.
+    keypoints: the whole file. used: the images of the split.
     """
 
     skeleton: Skeleton
@@ -47,7 +49,8 @@ class KeypointSet:
     people: Sequence[Person] = field(repr=False)
     files: Sequence[Path] = field(repr=False)
     stems: Sequence[str] = field(repr=False)
-    ground_truth: dict[str, Any] | None = field(repr=False)
+    keypoints: KeypointFile = field(repr=False)
+    used: Sequence[ImageEntry] = field(repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,16 +62,38 @@ class KeypointSet:
         """One (r, g, b) in 0..255 per joint."""
         return default_palette(len(self.names))
 
+    @property
+    def ground_truth(self) -> dict[str, Any]:
+        """People of the images used, those without joints and crowds included, as COCO's JSON has them.
+
+        An annotation without an area has none there either.
+        """
+        return _ground_truth(self.keypoints, self.used)
+
     def __len__(self) -> int:
         return len(self.people)
 
     def read(self, index: int) -> Sample[Person]:
-        """Return person `index` with the whole image, uint8 (H, W, 3). Raises InputError naming the file."""
-        return Sample(image=read_image(self.files[index]), truth=self.people[index], name=self.stems[index])
+        """Return person `index` with the whole image, uint8 (H, W, 3), read-only. Raises InputError naming the file."""
+        return Sample(image=_image_of(self.files[index]), truth=self.people[index], name=self.stems[index])
 
-    def pictures(self) -> list[list[int]]:
-        """Return the samples of each image, in order."""
-        return [list(group) for _, group in groupby(range(len(self)), lambda index: self.people[index].image_id)]
+    def pictures(self) -> dict[str, list[int]]:
+        """Return the samples of each image by its name, in order."""
+        groups = [list(group) for _, group in groupby(range(len(self)), lambda index: self.people[index].image_id)]
+        stems = Counter(self.files[group[0]].stem for group in groups)
+        named = {}
+        for group in groups:
+            stem = self.files[group[0]].stem
+            named[stem if stems[stem] == 1 else f"{stem}-{self.people[group[0]].image_id}"] = group
+        return named
+
+
+@lru_cache(maxsize=1)
+def _image_of(file: Path) -> NDArray[np.uint8]:
+    """Read an image, or return the last one again: what goes through a set in order meets its people one by one."""
+    image = read_image(file)
+    image.flags.writeable = False
+    return image
 
 
 def read_skeleton(
@@ -100,7 +125,7 @@ def sigma_warning(skeleton: Skeleton) -> str | None:
 
 
 def open_keypoints(
-    file: Path, images_folder: Path, *, skeleton: Skeleton | None = None, boxes: Path | None = None, for_training: bool
+    file: Path, images_folder: Path, *, skeleton: Skeleton | None = None, boxes: Path | None = None
 ) -> KeypointSet:
     """Open a split after checking the whole JSON, and from their headers all images it will read.
 
@@ -110,7 +135,6 @@ def open_keypoints(
     Raises InputError: see `keypoint_file`; joints other than the skeleton's, no person with joints, a box without
     area or outside its image, a missing image or one of another size than the file says.
     """
-    assert not (for_training and boxes), "a detector's boxes have no labels to train on"
     keypoints = read_keypoint_file(file)
     _check_joints(file, keypoints.category, skeleton)
     labelled = [annotation for annotation in keypoints.annotations if annotation.is_labelled]
@@ -162,7 +186,8 @@ def open_keypoints(
         people=people,
         files=files,
         stems=stems,
-        ground_truth=None if for_training else _ground_truth(keypoints, used),
+        keypoints=keypoints,
+        used=used,
     )
 
 
@@ -214,12 +239,6 @@ def _skeleton(
             f"{file}: joint '{alone}' is of one side, but no joint's name is that of the other. Rename it, or give"
             " flip_pairs in data.yaml (an empty list for none)."
         )
-    if flip_pairs is not None:
-        places = [place for pair in flip_pairs for place in pair]
-        if len(set(places)) < len(places):
-            twice = names[next(place for place in places if places.count(place) > 1)]
-            raise InputError(f"flip_pairs has the joint '{twice}' twice. Give each joint one partner.")
-    assert sigmas is None or len(sigmas) == len(names), "one sigma a joint"
     return Skeleton(
         names=names,
         flip_pairs=tuple(flip_pairs_of(names) if flip_pairs is None else flip_pairs),

@@ -49,9 +49,9 @@ class FolderSet:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def pictures(self) -> list[list[int]]:
-        """Return the samples of each picture: one."""
-        return [[index] for index in range(len(self))]
+    def pictures(self) -> dict[str, list[int]]:
+        """Return the samples of each picture by its name: one."""
+        return {pair.name: [index] for index, pair in enumerate(self.pairs)}
 
     def read(self, index: int) -> Sample[Mask]:
         """Decode pair `index`: image uint8 (H, W, 3), mask uint8 (H, W). Raises InputError naming the file."""

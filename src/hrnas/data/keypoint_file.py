@@ -4,17 +4,19 @@ K joints.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hrnas.errors import InputError
+
+_LARGEST: Final = 1e9
+"""No number of a keypoint file is so large."""
 
 Box = tuple[float, float, float, float]
 
@@ -228,6 +230,8 @@ def _annotation(spot: str, entry: Any, num_joints: int) -> Annotation:
     if not isinstance(entry, dict):
         raise InputError(f"{spot} is {_kind(entry)}; it must be a mapping with id, image_id, bbox, keypoints.")
     identity = _whole(spot, entry, "id")
+    if identity < 0:
+        raise InputError(f"{spot} has the id {identity}; 0 or more is needed. Mend it.")
     spot = f"{spot} (id {identity})"
     values = entry.get("keypoints", [0] * 3 * num_joints)
     if not isinstance(values, list) or len(values) != 3 * num_joints:
@@ -236,12 +240,11 @@ def _annotation(spot: str, entry: Any, num_joints: int) -> Annotation:
             f"{spot} has {got} in 'keypoints'; {num_joints} joints need {3 * num_joints}: x, y, visibility of each."
             " Mend the annotation, or the category's list of joints."
         )
-    try:
-        joints = np.array(values, np.float64).reshape(num_joints, 3)
-    except (ValueError, TypeError):
-        raise InputError(f"{spot} has something in 'keypoints' that is no number. Mend it.") from None
-    if not np.isfinite(joints).all():
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+        raise InputError(f"{spot} has something in 'keypoints' that is no number. Mend it.")
+    if not all(abs(value) < _LARGEST for value in values):
         raise InputError(f"{spot} has a joint at nan or infinity. Mend it, or set its visibility to 0.")
+    joints = np.array(values, np.float64).reshape(num_joints, 3)
     if not np.isin(joints[:, 2], (0, 1, 2)).all():
         wrong = joints[~np.isin(joints[:, 2], (0, 1, 2)), 2][0]
         raise InputError(f"{spot} has visibility {wrong:g}; 0 (not labelled), 1 (hidden) or 2 (visible) is needed.")
@@ -252,9 +255,24 @@ def _annotation(spot: str, entry: Any, num_joints: int) -> Annotation:
         image_id=_whole(spot, entry, "image_id"),
         box=_box(spot, entry),
         joints=joints,
-        area=None if area is None else _number(spot, "area", area),
-        is_crowd=bool(entry.get("iscrowd", 0)),
+        area=None if area is None else _area(spot, area),
+        is_crowd=_is_crowd(spot, entry.get("iscrowd", 0)),
     )
+
+
+def _area(spot: str, value: Any) -> float:
+    area = _number(spot, "area", value)
+    if area <= 0:
+        raise InputError(
+            f"{spot} has the area {area:g}; a positive number of pixels is needed. Mend it, or leave it out."
+        )
+    return area
+
+
+def _is_crowd(spot: str, value: Any) -> bool:
+    if value not in (0, 1) or isinstance(value, float):
+        raise InputError(f"{spot} has 'iscrowd' as {_kind(value)}; 0 or 1 is needed. Mend it.")
+    return bool(value)
 
 
 def _box(spot: str, entry: dict[str, Any]) -> Box:
@@ -266,9 +284,9 @@ def _box(spot: str, entry: dict[str, Any]) -> Box:
 
 
 def _number(spot: str, key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{spot} has {_kind(value)} in '{key}'; a finite number is needed. Mend it.")
-    return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
+        return float(value)
+    raise InputError(f"{spot} has {_kind(value)} in '{key}'; a finite number is needed. Mend it.")
 
 
 def _whole(spot: str, entry: dict[str, Any], key: str) -> int:

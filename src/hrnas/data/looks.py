@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnas.data.decoding import LabelTable, read_image, read_values
-from hrnas.data.description import DataDescription, Split
+from hrnas.data.description import DataDescription, Split, SplitKeypoints
 from hrnas.data.folders import Pair, Pairing, find_pairs, sizes_differ
 from hrnas.data.opening import DataSet, label_table, open_split
 from hrnas.data.pictures import RGB, colorize, name_tile
@@ -55,15 +55,24 @@ def look_through(description: DataDescription, split: Split) -> tuple[Sequence[C
         labels = label_table(description)
         return [lambda pair=pair: _pair_look(pair, labels, description.colors) for pair in pairing.pairs], pairing
     dataset = open_split(description, split)
+    source = description.splits.get(split)
+    if isinstance(source, SplitKeypoints) and source.boxes is not None:  # which have no labels to look at
+        labelled = replace(description, splits={**description.splits, split: replace(source, boxes=None)})
+        dataset = open_split(labelled, split)
     of_samples = {"segmentation": _mask_look, "pose": _people_look, "classification": _class_look}[description.task]
-    return [lambda indices=indices: _look(dataset, indices, of_samples) for indices in dataset.pictures()], None
+    return [
+        lambda name=name, indices=indices: _look(dataset, name, indices, of_samples)
+        for name, indices in dataset.pictures().items()
+    ], None
 
 
-def _look(dataset: DataSet, indices: Sequence[int], of_samples: Callable[[DataSet, list[Sample[Any]]], Look]) -> Look:
+def _look(
+    dataset: DataSet, name: str, indices: Sequence[int], of_samples: Callable[[DataSet, list[Sample[Any]]], Look]
+) -> Look:
     try:
-        return of_samples(dataset, [dataset.read(index) for index in indices])
+        return replace(of_samples(dataset, [dataset.read(index) for index in indices]), name=name)
     except InputError as error:
-        return Look(name=str(indices[0]), broken=(str(error),))
+        return Look(name=name, broken=(str(error),))
 
 
 def _mask_look(dataset: DataSet, samples: list[Sample[Mask]]) -> Look:

@@ -31,8 +31,8 @@ class DataSet(Protocol):
     def read(self, index: int) -> Sample[Any]:
         """Return a sample; sizes of images may differ between samples."""
 
-    def pictures(self) -> list[list[int]]:
-        """Return the samples of each picture, in order: of a pose the persons in it, otherwise one."""
+    def pictures(self) -> dict[str, list[int]]:
+        """Return the samples of each picture by its name, in order: of a pose the persons in it, otherwise one."""
 
 
 def open_split(description: DataDescription, split: Split) -> DataSet:
@@ -53,11 +53,10 @@ def open_split(description: DataDescription, split: Split) -> DataSet:
             description.path / source.images,
             skeleton=description.skeleton,
             boxes=None if source.boxes is None else description.path / source.boxes,
-            for_training=split == "train",
         )
     if isinstance(source, SplitClasses):
         images = find_images(description.path / source.images, description.folders, split)
-        for file, _ in images:
+        for file, _, _ in images:
             picture_size(file, "Image")
         return ClassSet(images=images, names=description.names, colors=description.colors)
     pairing = find_pairs(description, split)

@@ -20,9 +20,11 @@ KEYS = ("names", "flip_pairs", "skeleton", "sigmas")
 class GivenJoints:
     """What data.yaml says about the joints; pairs are of names. None: the keypoint file's.
 
-    flip_pairs: joints that change places in a mirror image. bones: joints that a drawing joins. sigmas: by joint.
+    names: of all joints, in the file's order. flip_pairs: joints that change places in a mirror image.
+    bones: joints that a drawing joins. sigmas: by joint.
     """
 
+    names: tuple[str, ...] | None = None
     flip_pairs: tuple[tuple[str, str], ...] | None = None
     bones: tuple[tuple[str, str], ...] | None = None
     sigmas: Mapping[str, float] | tuple[float, ...] | None = None
@@ -30,14 +32,24 @@ class GivenJoints:
     @classmethod
     def of(cls, fields: Fields) -> "GivenJoints":
         """Read the fields; whether the joints exist is for `completed` to see."""
-        return cls(flip_pairs=_pairs(fields, "flip_pairs"), bones=_pairs(fields, "skeleton"), sigmas=_sigmas(fields))
+        return cls(
+            names=_joint_names(fields),
+            flip_pairs=_pairs(fields, "flip_pairs"),
+            bones=_pairs(fields, "skeleton"),
+            sigmas=_sigmas(fields),
+        )
 
     def completed(self, file: Path, where: str) -> Skeleton:
         """Return the skeleton of a keypoint file with what was given in the place of the file's.
 
         Raises InputError for a file that cannot be used, and for a joint it does not have.
         """
-        known = read_skeleton(file).names
+        known = read_skeleton(file, flip_pairs=None if self.flip_pairs is None else ()).names
+        if self.names is not None and self.names != known:
+            raise InputError(
+                f"{where}: 'names' has {len(self.names)} joints, {', '.join(self.names)}; {file} has {len(known)}, "
+                f"{', '.join(known)}. Leave 'names' out, or mend it."
+            )
 
         def places(field: str, pairs: tuple[tuple[str, str], ...] | None) -> tuple[tuple[int, int], ...] | None:
             if pairs is None:
@@ -69,11 +81,8 @@ def whole_skeleton(fields: Fields) -> Skeleton | None:
     """Return the skeleton that the fields give in full, as a run's config.yaml does; None where one is left out."""
     if any(fields.get(key) is None for key in KEYS):
         return None
-    names = fields["names"]
-    if not isinstance(names, list) or not names:
-        raise fields.wrong("names", names, "a list of joint names")
-    known = tuple(fields.text_value(f"names[{place}]", name) for place, name in enumerate(names))
     given = GivenJoints.of(fields)
+    known = given.names or ()
     sigmas = given.sigmas
     if isinstance(sigmas, Mapping):
         sigmas = tuple(sigmas.get(name, 0.0) for name in known)
@@ -96,6 +105,15 @@ def skeleton_fields(skeleton: Skeleton) -> dict[str, Any]:
         "skeleton": [[names[first], names[second]] for first, second in skeleton.bones],
         "sigmas": list(skeleton.sigmas),
     }
+
+
+def _joint_names(fields: Fields) -> tuple[str, ...] | None:
+    names = fields.get("names")
+    if names is None:
+        return None
+    if not isinstance(names, list) or not names:
+        raise fields.wrong("names", names, "a list of joint names")
+    return tuple(fields.text_value(f"names[{place}]", name) for place, name in enumerate(names))
 
 
 def _place(where: str, field: str, name: str, known: tuple[str, ...]) -> int:

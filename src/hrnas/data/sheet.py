@@ -30,7 +30,7 @@ def contact_sheet(description: DataDescription, path: Path, per_split: int = 8) 
     names, colors = list(description.names), list(description.colors)
     if description.skeleton is not None:
         names, colors = [name for name, _ in LEGEND], [color for _, color in LEGEND]
-    if description.ignore:
+    if description.ignore or None in (description.label_map or {}).values():
         names, colors = [*names, "ignored"], [*colors, IGNORED_COLOR]
     for split in description.split_names:
         picture, looks = _split_rows(description, split, per_split)

@@ -21,6 +21,8 @@ LEGEND: Final = tuple((f"{side or 'middle'} of the body", color) for side, color
 _BOX_COLOR: Final = (255, 255, 255)
 _FINER: Final = 3
 """Lines are drawn so many times larger and resized: Pillow's have no smooth edges."""
+_LAYER: Final = 4_000_000
+"""Most pixels of the layer they are drawn on, so that it stays within some ten megabytes."""
 
 
 def draw_people(
@@ -36,14 +38,15 @@ def draw_people(
     """
     height, width = image.shape[:2]
     sides = [joint.side for joint in parse_names(skeleton.names)]
-    layer = Image.new("RGBA", (width * _FINER, height * _FINER))
+    finer = max(1, min(_FINER, int((_LAYER / (height * width)) ** 0.5)))
+    layer = Image.new("RGBA", (width * finer, height * finer))
     draw = ImageDraw.Draw(layer)
-    thick = max(1.0, min(height, width) / 150) * _FINER
+    thick = max(1.0, min(height, width) / 150) * finer
     for x, y, wide, tall in boxes:
-        corners = [_FINER * part for part in (x, y, x + wide, y + tall)]
+        corners = [finer * part for part in (x, y, x + wide, y + tall)]
         draw.rectangle(corners, outline=(*_BOX_COLOR, 160), width=round(thick / 2))
     for person in joints:
-        places = [tuple(map(float, (point[:2] + 0.5) * _FINER)) for point in person]
+        places = [tuple(map(float, (point[:2] + 0.5) * finer)) for point in person]
         for first, second in skeleton.bones:
             if person[first, 2] > 0 and person[second, 2] > 0:
                 side = sides[first] if sides[first] == sides[second] else None

@@ -207,7 +207,7 @@ def normalize(images: torch.Tensor) -> torch.Tensor:
 def vary_colors(image: Image.Image, options: AugmentOptions, rng: np.random.Generator) -> Image.Image:
     """Vary brightness, contrast, saturation and hue of an RGB picture, as one affine map of its colours.
 
-    options: `resolved`, with those of PHOTOMETRIC.
+    options: settled, with those of PHOTOMETRIC.
     """
     assert options.photometric is not None
     # Always the same number of draws, so that one option's value does not change what the others draw.

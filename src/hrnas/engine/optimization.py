@@ -71,7 +71,7 @@ class OptimizerOptions:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"optimizer.{name} is {value}; it must be positive.")
-        if self.weight_decay < 0:
+        if not self.weight_decay >= 0:
             raise InputError(f"optimizer.weight_decay is {self.weight_decay}; it cannot be negative.")
         for name in ("warmup", "momentum", "alpha"):
             value = getattr(self, name)

@@ -11,6 +11,7 @@ from hrnas.arch.architecture import Architecture, DenseHead
 from hrnas.arch.file import read_architecture
 from hrnas.arch.presets import SPACES, search_space
 from hrnas.arch.published import CLASSES, PUBLISHED, published_network
+from hrnas.arch.space import HEADS
 from hrnas.errors import CheckpointError, InputError, did_you_mean
 from hrnas.models.network import Backbone, Network, build_model
 
@@ -26,7 +27,7 @@ def create_model(
     num_classes: int | None = None,
     in_chans: int | None = None,
     features_only: bool = False,
-    head: str = DenseHead.kind,
+    head: str | None = None,
     pretrained: str | Path | None = None,
 ) -> Network | Backbone:
     """Return a network for one's own training loop.
@@ -36,27 +37,34 @@ def create_model(
     for an architecture that has another number.
     in_chans: channels of the image, 3 where left out; refused for an architecture that has another number.
     features_only: leave the head away; the module returns the list of its branches, described by `.features`.
-    head: of a space's supernet: "dense" (a map of classes) or "classes" (one vector an image).
+    head: of a space's supernet: "dense" (a map of classes), as where left out, or "classes" (one vector an image);
+    refused for an architecture that has another kind.
     pretrained: a run or a folder with model.safetensors of the same architecture.
     Raises InputError for an unknown name or options that do not fit, CheckpointError for weights of another network.
     """
+    if head is not None and head not in HEADS:
+        raise InputError(f"Unknown head '{head}'. {did_you_mean(head, HEADS)}")
     if isinstance(name_or_architecture, str) and name_or_architecture in SPACES:
         if num_classes is None and not features_only:
             raise InputError(f"num_classes is missing; '{name_or_architecture}' needs it unless features_only=True.")
         outputs = None if features_only else num_classes
-        architecture = search_space(name_or_architecture).supernet(outputs, 3 if in_chans is None else in_chans, head)
+        architecture = search_space(name_or_architecture).supernet(
+            outputs, 3 if in_chans is None else in_chans, head or DenseHead.kind
+        )
     elif isinstance(name_or_architecture, str) and name_or_architecture in PUBLISHED:
         outputs = CLASSES if num_classes is None else num_classes
         architecture = published_network(name_or_architecture, outputs, 3 if in_chans is None else in_chans)
     else:
         architecture = _given_architecture(name_or_architecture)
-        head = architecture.head
-        if num_classes is not None and head is not None and head.outputs != num_classes:
-            raise InputError(f"num_classes is {num_classes}; this architecture has {head.outputs}. Leave it out.")
-        if num_classes is not None and head is None and not features_only:
+        own = architecture.head
+        if num_classes is not None and own is not None and own.outputs != num_classes:
+            raise InputError(f"num_classes is {num_classes}; this architecture has {own.outputs}. Leave it out.")
+        if num_classes is not None and own is None and not features_only:
             raise InputError(f"num_classes is {num_classes}; this architecture has no head. Leave it out.")
         if in_chans is not None and architecture.in_channels != in_chans:
             raise InputError(f"in_chans is {in_chans}; this architecture has {architecture.in_channels}. Leave it out.")
+    if head is not None and architecture.head is not None and architecture.head.kind != head:
+        raise InputError(f"head is {head}; this architecture has one of kind {architecture.head.kind}. Leave it out.")
     weights = None if pretrained is None else read_weights(network_folder(pretrained))
     if features_only and architecture.head is not None:
         architecture = replace(architecture, head=None)
@@ -82,9 +90,9 @@ def load(run_or_folder: str | Path) -> Network:
 
 
 def load_trained(model: Network, run_or_folder: str | Path) -> bool:
-    """Load the weights of a run or folder to start a training from; the last convolution only if its outputs agree.
+    """Load the weights of a run or folder to start a training from; the last layer only if its outputs agree.
 
-    Returns True when all was loaded, False when the last convolution keeps its fresh weights because those given are
+    Returns True when all was loaded, False when the last layer keeps its fresh weights because those given are
     for another number of classes. Raises CheckpointError when anything else differs.
     """
     weights = read_weights(network_folder(run_or_folder))

@@ -59,8 +59,8 @@ def pull_metric(scales: list[nn.Parameter], optimizer: Optimizer) -> tuple[Tenso
 
     The second comes beside the learning rate. The proximal step takes both over: where the gradients of task and
     penalty balance, both have to move a factor equally far, or another objective is minimised.
-    Adam: root mean square gradient (its eps of 1e-8 left out); 1.
-    RMSprop: root mean square gradient + eps, for its eps (method: 1e-3) is larger than many factors' gradients;
+    Adam: root mean square gradient + eps; 1.
+    RMSprop: the same, and its eps (method: 1e-3) is larger than many factors' gradients;
     1 / (1 - momentum), for its buffer is the sum of momentum^k times the k-th last step, where Adam's is an average. So
     it is Adam at a rate 1 / (1 - momentum) as high, in drift and in noise. Pulled at the bare rate, a factor would meet
     a tenth of the penalty (momentum 0.9), and a useless one would swing around zero: noise moves it by more than a pull
@@ -71,9 +71,7 @@ def pull_metric(scales: list[nn.Parameter], optimizer: Optimizer) -> tuple[Tenso
     if not scales:
         return sizes, 1.0
     group = next(own for own in optimizer.param_groups if any(p is scales[0] for p in own["params"]))
-    if "alpha" in group:  # RMSprop
-        sizes = sizes + group["eps"]
-    return sizes, 1 / (1 - group.get("momentum", 0.0))
+    return sizes + group.get("eps", 0.0), 1 / (1 - group.get("momentum", 0.0))
 
 
 @torch.no_grad()

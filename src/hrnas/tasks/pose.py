@@ -21,7 +21,7 @@ from hrnas.data.opening import DataSet
 from hrnas.data.person_views import image_to_input, inverted, moved
 from hrnas.data.pictures import side_by_side
 from hrnas.data.skeletons import draw_people
-from hrnas.data.transforms import AugmentOptions
+from hrnas.data.transforms import PHOTOMETRIC, AugmentOptions
 from hrnas.errors import InputError, did_you_mean
 from hrnas.metrics.oks import COUNTED_SCORE
 from hrnas.structures import Person, Sample
@@ -30,6 +30,9 @@ from hrnas.tasks.pose_score import PoseScore
 from hrnas.tasks.task import EvaluationOptions, TargetOptions
 
 Joints = NDArray[np.float64]
+
+DRAWN_SCORE: Final = 0.3
+"""A detector's boxes of a lower score are predicted and written, but not drawn."""
 
 
 class Pose:
@@ -45,11 +48,8 @@ class Pose:
         "flip": 0.5,
         "rotation": 45.0,
         "half_body": 0.3,
+        **PHOTOMETRIC,
         "photometric": 0.0,
-        "brightness": 0.25,
-        "contrast": 0.4,
-        "saturation": 0.4,
-        "hue": 0.05,
         "sigma": 2.0,
         "flip_test": True,
         "decoder": "parabola",
@@ -60,7 +60,9 @@ class Pose:
         assert targets.sigma is not None
         self.skeleton = description.skeleton
         self.targets, self.evaluation = targets, evaluation
-        self.metric = "oks_ap" if sigma_warning(self.skeleton) is None else "pck"
+        warning = sigma_warning(self.skeleton)
+        self.metric = "oks_ap" if warning is None else "pck"
+        self.remarks = () if warning is None else (warning,)
         decoders = get_args(Decoder)
         if evaluation.decoder not in decoders:
             name = str(evaluation.decoder)
@@ -147,9 +149,13 @@ class Pose:
     def draw(self, predictions: Sequence[Joints], samples: Sequence[Sample[Person]]) -> Image.Image:
         """Return truth, where joints are labelled | prediction, both over the image, with the boxes.
 
-        In the truth hidden joints are hollow, in the prediction those of a score of at most 0.2.
+        Boxes that a detector is hardly sure of are left out. In the truth hidden joints are hollow, in the prediction
+        those of a score of at most 0.2.
         """
-        image, boxes = samples[0].image, [sample.truth.box for sample in samples]
+        image = samples[0].image
+        shown = [place for place, sample in enumerate(samples) if sample.truth.score >= DRAWN_SCORE] or [0]
+        predictions, samples = [predictions[place] for place in shown], [samples[place] for place in shown]
+        boxes = [sample.truth.box for sample in samples]
         panels = []
         if any((sample.truth.joints[:, 2] > 0).any() for sample in samples):
             panels.append(draw_people(image, self.skeleton, [sample.truth.joints for sample in samples], boxes))
@@ -160,10 +166,11 @@ class Pose:
         return side_by_side(panels)
 
     def save(self, folder: Path, name: str, predictions: Sequence[Joints], samples: Sequence[Sample[Person]]) -> Path:
-        """Write NAME.json: the joints' names, and of each person the box and x, y, score of each joint."""
+        """Write NAME.json: the joints' names, and of each person the box, its score, and x, y, score of each joint."""
         people = [
             {
                 "box": [round(part, 2) for part in sample.truth.box],
+                "score": round(sample.truth.score, 4),
                 "joints": [[round(x, 2), round(y, 2), round(score, 4)] for x, y, score in joints.tolist()],
             }
             for joints, sample in zip(predictions, samples, strict=True)

@@ -62,7 +62,6 @@ class PoseScore:
         scored = self._facts[:, 0] > 0
         joints, facts = self._joints[scored].numpy(), self._facts[scored].numpy()
         truth = self.dataset.ground_truth
-        assert truth is not None, "a set for training is not scored"
         labels = {annotation["id"]: annotation for annotation in truth["annotations"]}
         conditions = {"boxes": self.dataset.boxes, **self.conditions}
 
@@ -95,7 +94,7 @@ class PoseScore:
         if (facts[:, 2] < 0).any():
             kept = oks_kept(images, joints, scores, areas, sigmas)
             images, joints, scores = images[kept], joints[kept], scores[kept]
-            conditions["boxes"] += f", people of OKS above {NMS_LIMIT:g} merged"
+            conditions["boxes"] += f", the lower of two people of OKS above {NMS_LIMIT:g} dropped"
         is_coco = set(sigmas) == set(COCO_SKELETON.sigmas) and len(sigmas) == len(COCO_SKELETON.sigmas)
         guessed = f"{sigmas[0]:g} for all joints, a guess"
         conditions["sigmas"] = guessed if sigma_warning(self.skeleton) else "COCO's" if is_coco else "given"

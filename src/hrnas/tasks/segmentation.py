@@ -66,6 +66,7 @@ class Segmentation:
     metric = "miou"
     head: Literal["dense"] = "dense"
     usual_input = None
+    remarks = ()
     own: Final = {**SEGMENTATION, "size": None, "keep_ratio": False, "flip_test": False}
 
     def __init__(self, description: DataDescription, targets: TargetOptions, evaluation: EvaluationOptions) -> None:

@@ -34,8 +34,8 @@ class TargetOptions:
     label_smoothing: float | None = None
 
     def __post_init__(self) -> None:
-        if self.sigma is not None and not 0 < self.sigma <= 100:
-            raise InputError(f"targets.sigma is {self.sigma}; a number of pixels in (0, 100] is needed.")
+        if self.sigma is not None and not 1 <= self.sigma <= 100:  # a narrower peak is between pixels, not on them
+            raise InputError(f"targets.sigma is {self.sigma}; a number of pixels of the heatmap in 1..100 is needed.")
         if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
             raise InputError(f"targets.label_smoothing is {self.label_smoothing}; it must lie in [0, 1).")
 
@@ -97,6 +97,9 @@ class Task(Protocol):
 
     usual_input: tuple[int, int] | None
     """Height and width of the input where none is given; None for the size of the first image."""
+
+    remarks: tuple[str, ...]
+    """What who trains should know of the data, a line each."""
 
     targets: TargetOptions
     evaluation: EvaluationOptions

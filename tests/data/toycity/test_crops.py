@@ -29,7 +29,7 @@ def test_samples_are_as_promised(crops):
     assert len(crops.names) == len(set(crops.colors)) == 11
     assert [crops.read(index).truth for index in range(LENGTH)] == list(range(11))
     assert len({crops.read(index).name for index in range(LENGTH)}) == LENGTH
-    assert crops.pictures() == [[index] for index in range(LENGTH)]
+    assert crops.pictures() == {crops.read(index).name: [index] for index in range(LENGTH)}
     sizes = {crops.read(index).image.shape for index in range(LENGTH)}
     assert len(sizes) > 5
     for height, width, _ in sizes:

@@ -54,7 +54,7 @@ def test_samples_are_as_promised(people):
 
 
 def test_scenes_are_those_of_the_masks_and_boxes_hold_their_persons(people, tmp_path):
-    numbers = [people.read(group[0]).truth.image_id for group in people.pictures()]
+    numbers = [people.read(group[0]).truth.image_id for group in people.pictures().values()]
     city = ToyCity("test", size=SIZE, length=max(numbers) + 1, cache=tmp_path)
     person, cyclist = (ToyCity.NAMES.index(name) for name in ("person", "cyclist"))
     for index in range(LENGTH):
@@ -72,7 +72,7 @@ def test_scenes_are_those_of_the_masks_and_boxes_hold_their_persons(people, tmp_
 
 
 def test_pictures_group_the_persons_of_a_scene(people):
-    groups = people.pictures()
+    groups = list(people.pictures().values())
     assert [index for group in groups for index in group] == list(range(LENGTH))
     scene_of = [{people.read(index).truth.image_id for index in group} for group in groups]
     assert all(len(numbers) == 1 for numbers in scene_of)
@@ -80,7 +80,7 @@ def test_pictures_group_the_persons_of_a_scene(people):
 
 
 def test_nobody_who_is_large_enough_is_left_out(people):
-    count = {people.read(group[0]).truth.image_id: len(group) for group in people.pictures()}
+    count = {people.read(group[0]).truth.image_id: len(group) for group in people.pictures().values()}
     city = scenes.Scenes("test", size=SIZE, seed=0, smallest=16, usual=SIZE)
     for number in range(max(count)):  # the last scene may be cut short by the length
         figures = seen_things(owners(city.picture(*city.draw(number)), only_figures=True))
@@ -101,7 +101,9 @@ def test_somebody_without_a_joint_in_sight_is_left_out():
 
 def test_ground_truth_is_cocos(people):
     truth = people.ground_truth
-    assert [image["id"] for image in truth["images"]] == [people.read(g[0]).truth.image_id for g in people.pictures()]
+    assert [image["id"] for image in truth["images"]] == [
+        people.read(g[0]).truth.image_id for g in people.pictures().values()
+    ]
     assert {(image["height"], image["width"]) for image in truth["images"]} == {SIZE}
     assert len(truth["annotations"]) == LENGTH
     for index, annotation in enumerate(truth["annotations"]):

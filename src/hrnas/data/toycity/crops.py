@@ -97,11 +97,14 @@ class ToyCityCrops:
         end = int(self._ends[index])
         image = self._pixels[end - 3 * height * width : end].reshape(height, width, 3).copy()
         label = index % len(_CLASSES)
-        return Sample(image=image, truth=label, name=f"{self.split}-{self.NAMES[label]}-{index:05d}")
+        return Sample(image=image, truth=label, name=self._name(index))
 
-    def pictures(self) -> list[list[int]]:
-        """Return the samples of each picture: one each."""
-        return [[index] for index in range(len(self))]
+    def pictures(self) -> dict[str, list[int]]:
+        """Return the samples of each picture by its name: one each."""
+        return {self._name(index): [index] for index in range(len(self))}
+
+    def _name(self, index: int) -> str:
+        return f"{self.split}-{self.NAMES[index % len(_CLASSES)]}-{index:05d}"
 
 
 def find_crops(world: World, picture: Picture) -> list[tuple[int, Box, Seen]]:

@@ -60,9 +60,9 @@ class ToyCity:
     def __len__(self) -> int:
         return len(self._images)
 
-    def pictures(self) -> list[list[int]]:
-        """Return the samples of each picture: one."""
-        return [[index] for index in range(len(self))]
+    def pictures(self) -> dict[str, list[int]]:
+        """Return the samples of each picture by its name: one."""
+        return {f"{self.split}-{index:05d}": [index] for index in range(len(self))}
 
     def read(self, index: int) -> Sample[Mask]:
         """Return sample `index`, 0..len-1: image (H, W, 3) and mask (H, W). Raises IndexError past the end."""

@@ -92,10 +92,13 @@ class ToyCityPeople:
         )  # fmt: skip
         return Sample(image=self._images[picture].copy(), truth=person, name=f"{self.split}-{number:05d}-{index:05d}")
 
-    def pictures(self) -> list[list[int]]:
-        """Return the samples of each scene, in order."""
+    def pictures(self) -> dict[str, list[int]]:
+        """Return the samples of each scene by its name, in order."""
         ends = np.flatnonzero(np.diff(self._picture)) + 1
-        return [part.tolist() for part in np.split(np.arange(len(self)), ends)]
+        return {
+            f"{self.split}-{self._numbers[self._picture[part[0]]]:05d}": part.tolist()
+            for part in np.split(np.arange(len(self)), ends)
+        }
 
     @property
     def ground_truth(self) -> dict[str, Any]:
