@@ -47,8 +47,8 @@ IMAGENET = {
 """MACs at 224x224 and parameters of the supernet with a head of 1000 classes, by its transformers."""
 
 UNUSED = 2 * (7 * 18 + 36 + 72)
-"""The count of the plain searched network holds the shared norms of its nine emptied blocks, scale and shift, which
-nothing there uses; that of the network with squeeze-excitation does not. Ours has no such parameters."""
+"""What the count of the plain searched network holds beyond ours: as many as the shared norms of its nine emptied
+blocks have, scale and shift, which nothing uses there. That of the network with squeeze-excitation holds none."""
 
 SEARCHED = {"hrnas-imagenet": (259_232_935, 3_894_152 - UNUSED), "hrnas-imagenet-se": (259_930_681, 4_600_000)}
 
@@ -89,7 +89,7 @@ def test_the_searched_network_of_imagenet(name: str) -> None:
         assert (found.macs, found.params) == SEARCHED[name]
 
 
-def test_which_parameters_the_plain_count_has_and_we_do_not() -> None:
+def test_the_difference_to_the_plain_count_is_the_size_of_the_emptied_blocks_norms() -> None:
     emptied = [block for _, block in published_network("hrnas-imagenet").blocks() if not block.kernels]
     assert len(emptied) == 9
     assert 2 * sum(block.out_channels for block in emptied) == UNUSED
