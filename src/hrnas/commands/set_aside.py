@@ -29,7 +29,8 @@ def set_aside(
 ) -> None:
     """Make a run directory of the verb train for the network as it stands, with a checkpoint to go on from.
 
-    It trains on without penalty for `steps` steps, from the present learning rate down to nothing. What an earlier
+    It trains on without penalty for `steps` steps, from the present learning rate down to nothing (half a cosine, whatever the
+    search's schedule). What an earlier
     start of the search has set aside there stays, finished or not, where it is the same network.
     """
     folder, processes = budget_folder(run, target), session.processes
@@ -45,7 +46,15 @@ def set_aside(
         steps=steps,
         evaluations=max(1, round(share * options.evaluations)),
         checkpoints=max(1, round(share * options.checkpoints)),
-        optimizer=replace(options.optimizer, learning_rate=highest, warmup=0.0),
+        optimizer=replace(
+            options.optimizer,
+            schedule="one-cycle",
+            learning_rate=highest,
+            warmup=0.0,
+            milestones=None,
+            decay=None,
+            decay_every=None,
+        ),
     )
     config = resolved_config(finishing, data=session.description.to_dict(), input_size=session.input_size)
     with processes.sharing_errors():
