@@ -29,9 +29,9 @@ def set_aside(
 ) -> None:
     """Make a run directory of the verb train for the network as it stands, with a checkpoint to go on from.
 
-    It trains on without penalty for `steps` steps, from the present learning rate down to nothing (half a cosine, whatever the
-    search's schedule). What an earlier
-    start of the search has set aside there stays, finished or not, where it is the same network.
+    It trains on without penalty for `steps` steps, from the present learning rate down to nothing (half a cosine,
+    whatever the search's schedule). What an earlier start of the search has set aside there stays, finished or not,
+    where it is the same network.
     """
     folder, processes = budget_folder(run, target), session.processes
     if processes.any(processes.is_zero and _is_there(folder, fingerprint(state.model.architecture))):

@@ -25,12 +25,12 @@ class ShrinkOptions:
     end: share of the steps at which the network has its final shape; it trains on without penalty.
     horizon: how far ahead the control looks, as a share of the steps between start and end, or what is left of them.
     gain: how fast the gain on the weight follows the cost's distance from the curve.
-    pull: the penalty moves a factor by at most this share of what the optimizer can in a step, so the task can hold it.
+    pull: the penalty moves a factor by at most this share of what the optimizer can in a step; the task can hold it.
     travel: distance a factor can go between start and end; in short runs the factors learn faster to allow it.
     threshold: a unit is dead when its factor and the factor's moving average are at most this (method: 1e-3).
     cuts: dead units are looked for this often between start and end, and cut when a hundredth of the cost would go.
-    fade: units that must go alive, all tokens, and channels behind a squeeze-excitation, fade over this share of the steps between start and end, at least 10
-        steps where there are so many.
+    fade: units that must go alive, all tokens, and channels behind a squeeze-excitation, fade over this share of the
+        steps between start and end, at least 10 steps where there are so many.
     """
 
     start: float = 0.1
