@@ -12,6 +12,7 @@ from PIL import Image
 
 import hrnas
 from commands import tiny
+from hrnas.arch.file import read_architecture
 from hrnas.tasks import TASKS
 
 INPUT = {"pose": "32x24", "classification": "32x32"}
@@ -72,6 +73,24 @@ def test_a_stopped_search_goes_on_as_if_it_never_had(task: str, data: Path, run:
         ours, theirs = ([{k: v for k, v in line.items() if "seconds" not in k} for line in lines(folder, kind)]
                         for folder in (tmp_path / "run", run))  # fmt: skip
         assert ours == theirs
+
+
+def test_a_gated_search_meets_a_budget_of_parameters_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    """Stopped at a step at which channels behind gates fade, their shifts with them."""
+    data = tiny.classes(tmp_path)
+    words = ("--activation", "swish", "--squeeze-ratio", "0.5", "--optimizer.kind", "rmsprop")
+    given = {"budget": "params=75%", "input_size": "32x32", "align": 2}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert tiny.search(data, whole, *words, **given).code == 0
+    with tiny.at_step(11, tiny.ask_to_stop):
+        assert tiny.search(data, stopped, *words, **given).code == 130
+    assert tiny.hrnas("resume", stopped).code == 0
+    for name in ("best/model.safetensors", "best/architecture.json"):
+        assert (stopped / name).read_bytes() == (whole / name).read_bytes()
+    assert 0.98 < json.loads((whole / "result.json").read_text())["share_of_budget"] <= 1
+    blocks = [block for _, block in read_architecture(whole / "best" / "architecture.json").blocks() if block.kernels]
+    assert all(block.squeeze for block in blocks)
+    assert all(channels % 2 == 0 for block in blocks for _, channels in block.kernels)
 
 
 def test_evaluate_scores_a_split_and_takes_another_way_of_evaluating(task: str, run: Path) -> None:
