@@ -94,6 +94,7 @@ def test_description_has_a_row_for_every_block() -> None:
             stride=1,
             widths={3: 96, 5: 96, 7: 96},
             tokens=64,
+            squeeze=0,
         ),
         BlockRow(
             name="stages.1.fusion.grow.0",
@@ -102,6 +103,7 @@ def test_description_has_a_row_for_every_block() -> None:
             stride=2,
             widths={3: 72, 5: 72, 7: 72},
             tokens=0,
+            squeeze=0,
         ),
         BlockRow(
             name="head.block",
@@ -110,6 +112,7 @@ def test_description_has_a_row_for_every_block() -> None:
             stride=1,
             widths={3: 1080, 5: 1080, 7: 1080},
             tokens=0,
+            squeeze=0,
         ),
     ]
     assert (rows["stages.1.branches.0.1"].widths, rows["stages.1.branches.0.1"].tokens) == ({3: 0, 5: 7, 7: 0}, 3)

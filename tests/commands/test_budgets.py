@@ -263,7 +263,7 @@ def test_finishing_refuses_other_settings_and_other_classes(
         assert "is finished with the settings of its search" in outcome.err
     outcome = hrnas("train", folder, tiny.pictures(tmp_path / "pictures"))
     assert outcome.code == 2
-    assert "The data have 3 classes" in outcome.err
+    assert "The data have 3 names" in outcome.err
     monkeypatch.setattr(recipes, "recipe_values", lambda *_: {"optimizer.weight_decay": 0.5})  # as of a known data set
     own = ("--optimizer.warmup", "0.0", "--optimizer.weight_decay", "0.5")  # of the search's, of the recipe's
     assert hrnas("train", folder, data, "--workers", "0", "--device", "cpu", *own).code == 0

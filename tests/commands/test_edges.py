@@ -66,12 +66,12 @@ def test_a_path_that_cannot_be_written_is_one_line(data: Path, tmp_path: Path) -
     assert outcome.err.count("\n") == 1
 
 
-def test_weights_for_other_classes_give_all_but_the_last_convolution(search_run: Path, tmp_path: Path) -> None:
+def test_weights_for_other_classes_give_all_but_the_last_layer(search_run: Path, tmp_path: Path) -> None:
     data = tiny.pictures(tmp_path / "pictures", classes=3)
     run = tmp_path / "run"
     outcome = tiny.train(search_run, data, run, "--weights", search_run, steps=2)
     assert outcome.code == 0, outcome.err
-    assert "the last convolution starts afresh" in " ".join(outcome.out.split())
+    assert "the last layer starts afresh" in " ".join(outcome.out.split())
     assert json.loads((run / "architecture.json").read_text())["head"]["outputs"] == 3
 
 

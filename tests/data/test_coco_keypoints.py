@@ -150,7 +150,7 @@ def test_missing_files_and_images_of_another_size(tmp_path: Path) -> None:
 def test_other_joints_than_the_sets_are_refused(tmp_path: Path) -> None:
     file = write_set(tmp_path, plain_set())
     with pytest.raises(InputError, match="has 5 joints; the data set's are 4"):
-        open_keypoints(file, tmp_path, skeleton=skeleton(names=NAMES[:4]))
+        open_keypoints(file, tmp_path, skeleton=skeleton(names=NAMES[:4], flip_pairs=(), sigmas=(0.1,) * 4))
     with pytest.raises(InputError, match="has 'left_hip' as joint 4; the data set has 'right_hip' there"):
         open_keypoints(file, tmp_path, skeleton=skeleton(names=(*NAMES[:3], NAMES[4], NAMES[3])))
 
