@@ -34,7 +34,7 @@ class EvaluateOptions:
     batch_size: images at a time.
     workers: processes that read; 0 reads in the main process.
     device: auto, cpu, cuda, cuda:0, ...
-    evaluation: how the network is evaluated; as in the run where left out.
+    evaluation: how the network is evaluated; as in the run where left out. With another way nothing is written.
     """
 
     run: str
@@ -58,7 +58,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         evaluation=options.evaluation,
     )
     figures = session.evaluate(network, split, batch_size=options.batch_size)
-    if options.data is None and session.processes.is_zero:
+    is_the_runs = options.data is None and options.evaluation == EvaluationOptions()
+    if is_the_runs and session.processes.is_zero:
         write_evaluation(Path(options.run), figures, network.architecture, session, step=None)
         for table in score_tables(read_run(options.run)):
             rich.print(table)
