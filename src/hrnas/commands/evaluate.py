@@ -65,7 +65,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
             rich.print(table)
     metric = session.task.metric
     rich.print(f"{split}, {figures['samples']} samples at {session.input_size}: {metric} {figures[metric]:.4f}")
-    if options.data is not None:
+    if not is_the_runs:
         others = [
             f"{name} {value:.4f}" for name, value in figures.items() if isinstance(value, float) and name != metric
         ]
