@@ -12,6 +12,7 @@ from PIL import Image
 
 import hrnas
 from commands import tiny
+from commands.together import together
 from hrnas.arch.file import read_architecture
 from hrnas.tasks import TASKS
 
@@ -91,6 +92,15 @@ def test_a_gated_search_meets_a_budget_of_parameters_and_goes_on_where_it_was_st
     blocks = [block for _, block in read_architecture(whole / "best" / "architecture.json").blocks() if block.kernels]
     assert all(block.squeeze for block in blocks)
     assert all(channels % 2 == 0 for block in blocks for _, channels in block.kernels)
+
+
+def test_two_processes_score_what_one_scores_to_the_last_digit(run: Path) -> None:
+    """A score that needs every prediction as well: its rows are added up."""
+    words = ("evaluate", run, "--split", "train", "--batch-size", 1, "--workers", 0, "--json")
+    expected = tiny.hrnas(*words).result
+    first, second = together(*words)
+    assert second == tiny.Outcome(0, "", "")
+    assert first.result == expected
 
 
 def test_evaluate_scores_a_split_and_takes_another_way_of_evaluating(task: str, run: Path) -> None:
