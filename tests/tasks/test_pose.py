@@ -181,7 +181,7 @@ def test_prediction_of_unlabelled_images_is_written_in_their_pixels(tmp_path: Pa
     joints = [np.array([[30.0, 10, 0.9], [40, 20, 0.8], [20, 20, 0.1], [36, 40, 0.7], [24, 40.126, 0.6]])] * 2
     file = task.save(tmp_path, "x", joints, samples)
     plain = json.loads(file.read_text())
-    assert (file.name, plain["image"], plain["skeleton"]) == ("x.json", "x", list(NAMES))
+    assert (file.name, plain["image"], plain["names"]) == ("x.json", "x", list(NAMES))
     assert plain["people"][1]["box"] == [80, 20, 20, 20]
     assert plain["people"][0]["joints"][4] == [24, 40.13, 0.6]
     drawn = np.array(task.draw(joints, samples))

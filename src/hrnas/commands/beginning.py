@@ -36,7 +36,9 @@ def begin_run(
         if processes.is_zero:
             check_free(run, overwrite=options.overwrite)
     with processes.sharing_errors():
-        session.read_samples(steps=options.steps, batch_size=options.batch_size, seed=options.seed)
+        session.read_samples(
+            steps=max(options.steps, options.calibration_batches), batch_size=options.batch_size, seed=options.seed
+        )
     with processes.sharing_errors():
         if processes.is_zero:
             create_run(run, verb=verb, config=config, overwrite=options.overwrite)

@@ -28,11 +28,11 @@ class PredictOptions:
 
     run: the run directory.
     images: image files, or folders of them; left out, pictures of `split`.
-    boxes: for people: a JSON file of image name -> list of [x, y, width, height] in pixels; the whole image is the box
-    of an image that is not in it, or where it is left out.
+    boxes: for people: a JSON file, {"photo.jpg": [[x, y, width, height], ...]}, in pixels, by file name or path; the
+    whole image is the box of an image that is not in it, or where it is left out.
     split: where pictures come from when no images are given.
     limit: pictures of the split, evenly spaced over it.
-    out: where to write; RUN/predictions where left out.
+    out: where to write, into a folder named after the split, or images; RUN/predictions where left out.
     device: auto, cpu, cuda, cuda:0, ...
     evaluation: how the network is evaluated; as in the run where left out.
     """
@@ -125,7 +125,7 @@ def _own_pictures(
 
     def read(name: str) -> list[Sample[Any]]:
         path = images[name]
-        return session.task.unlabelled(read_image(path), path.name, None if boxes is None else boxes.get(path.name))
+        return session.task.unlabelled(read_image(path), path.name, None if boxes is None else boxes.get(path))
 
     for name in images:
         read(name)  # takes a fraction of the prediction's time
@@ -150,4 +150,5 @@ def _image_files(given: list[str]) -> dict[str, Path]:
 
 
 def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+    plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+    return plain.lstrip("._") or "_"  # a name that begins with a dot is a hidden file's

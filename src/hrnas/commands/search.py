@@ -46,7 +46,8 @@ PROBE_IMAGES: Final = 2
 class SearchOptions(TrainingOptions):
     """Search and train a network under a budget; writes a run directory.
 
-    data: a data.yaml, a folder that holds one, or the name of a built-in set (toycity).
+    data: a data.yaml, a folder that holds one, or the name of a built-in set (toycity,
+    toycity-pose, toycity-classification).
     budget: MACs of one image at the input size, as macs=1.5G, parameters, as params=2M, or a share of the supernet's
     MACs, as 60%. Both at once as macs=1G,params=2M; several networks from one run as macs=2G,1G,500M.
     space: the search space, hr or hr-small.
@@ -186,6 +187,8 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         highlight=False,
         soft_wrap=True,
     )
+    for remark in task.remarks:
+        rich.get_console().print(remark, markup=False, highlight=False, soft_wrap=True)
     progress = LoopProgress(verb="search", steps=options.steps, first_step=state.step, metric=task.metric)
     with processes.guard(f"Continue with 'hrnas resume {run}'."), Interruption() as interruption, progress:
         started, is_stopping = time.monotonic() - state.seconds, False

@@ -264,8 +264,6 @@ def open_training_session(data: str | Mapping[str, Any], options: TrainingOption
         targets=options.targets,
         evaluation=options.evaluation,
     )
-    for remark in session.task.remarks:
-        rich.get_console().print(remark, markup=False, highlight=False, soft_wrap=True)
     if options.precision == "bfloat16" and session.device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise InputError(f"Device {session.device} computes no bfloat16. Use --precision float32 or a newer device.")
     return session

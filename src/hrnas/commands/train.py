@@ -43,7 +43,8 @@ class TrainOptions(TrainingOptions):
 
     architecture: a run directory, a folder with architecture.json, an architecture file, or the name of a published
     network (hrnas-imagenet, hrnas-imagenet-se).
-    data: a data.yaml, a folder that holds one, or the name of a built-in set (toycity). May be left out for a network
+    data: a data.yaml, a folder that holds one, or the name of a built-in set (toycity,
+    toycity-pose, toycity-classification). May be left out for a network
     that a search has set aside (RUN/budgets/NAME), which is then finished where it lies.
     weights: start from this run's or folder's model.safetensors; fresh weights where left out.
     """
@@ -144,6 +145,8 @@ def train(
         )
     )
     price = cost(architecture, input_size)
+    for remark in task.remarks:
+        rich.get_console().print(remark, markup=False, highlight=False, soft_wrap=True)
     progress = LoopProgress(verb="train", steps=options.steps, first_step=state.step, metric=task.metric)
     with processes.guard(f"Continue with 'hrnas resume {run}'."), Interruption() as interruption, progress:
         started = time.monotonic() - state.seconds

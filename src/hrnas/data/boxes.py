@@ -1,6 +1,7 @@
 """A file of boxes for images without labels."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from hrnas.errors import InputError, did_you_mean
 Box = tuple[float, float, float, float]
 
 
-def read_boxes(file: Path, images: Sequence[Path]) -> dict[str, list[Box]]:
-    """Return the boxes x, y, width, height in pixels of each image by its file name.
+def read_boxes(file: Path, images: Sequence[Path]) -> dict[Path, list[Box]]:
+    """Return the boxes x, y, width, height in pixels of each image.
 
-    images: those the boxes can be of. Raises InputError for another shape of file, or a box of another image.
+    images: those the boxes can be of, in the file by their path as given here, or by the file's name where that is of
+    one alone. Raises InputError for another shape of file, or boxes of another image.
     """
     try:
         plain = json.loads(file.read_text(encoding="utf-8"))
@@ -20,18 +22,23 @@ def read_boxes(file: Path, images: Sequence[Path]) -> dict[str, list[Box]]:
         raise InputError(f"{file} cannot be read as JSON ({error}). Give a file of image name -> boxes.") from None
     if not isinstance(plain, dict):
         raise InputError(
-            f"{file} is {type(plain).__name__}; a mapping of image name to a list of [x, y, width, height] is needed."
+            f'{file} is {type(plain).__name__}; a mapping is needed: {{"photo.jpg": [[x, y, width, height]]}}.'
         )
-    names = [image.name for image in images]
-    boxes: dict[str, list[Box]] = {}
+    counts = Counter(image.name for image in images)
+    places = {image.name: image for image in images} | {str(image): image for image in images}
+    boxes: dict[Path, list[Box]] = {}
     for name, entries in plain.items():
-        if name not in names:
+        if counts[name] > 1:
             raise InputError(
-                f"{file} has boxes for '{name}', which is not among the images. {did_you_mean(name, names)}"
+                f"{file} has boxes for '{name}', which {counts[name]} images are called. Give their paths."
+            )
+        if name not in places:
+            raise InputError(
+                f"{file} has boxes for '{name}', which is not among the images. {did_you_mean(name, places)}"
             )
         if not isinstance(entries, list) or not entries:
             raise InputError(f"{file}: '{name}' has no list of boxes; give at least one, or leave the image out.")
-        boxes[name] = [_box(file, name, entry) for entry in entries]
+        boxes[places[name]] = [_box(file, name, entry) for entry in entries]
     return boxes
 
 

@@ -136,6 +136,10 @@ def open_keypoints(
     area or outside its image, a missing image or one of another size than the file says.
     """
     keypoints = read_keypoint_file(file)
+    if not images_folder.is_dir():
+        raise InputError(
+            f"Folder {images_folder}, of the images of {file}, does not exist. Mend 'images' of its split."
+        )
     _check_joints(file, keypoints.category, skeleton)
     labelled = [annotation for annotation in keypoints.annotations if annotation.is_labelled]
     if not labelled:

@@ -186,7 +186,7 @@ def _segmentation(fields: Fields, dataset: str | None, path: Path) -> DataDescri
 
 
 def _mask_split(fields: Fields, name: Split) -> SplitFolders | SplitList:
-    split = fields.nested(name)
+    split = fields.nested(name, "{images: DIR, labels: DIR}")
     split.allow(("images", "labels", "image_suffix", "label_suffix", "list"))
     if "list" in split:
         if len(split) > 1:
@@ -207,7 +207,7 @@ def _pose(fields: Fields, dataset: str | None, path: Path) -> DataDescription:
     splits: dict[Split, SplitSource] = {}
     for name in SPLITS:
         if name in fields:
-            split = fields.nested(name)
+            split = fields.nested(name, "{coco: FILE, images: DIR}")
             split.allow(("coco", "images", "boxes"))
             if name == "train" and split.get("boxes") is not None:
                 raise split.error("boxes", "is given", "left out: joints are learnt in labelled boxes")
@@ -235,7 +235,7 @@ def _classification(fields: Fields, dataset: str | None, path: Path) -> DataDesc
     splits: dict[Split, SplitSource] = {}
     for name in SPLITS:
         if name in fields:
-            split = fields.nested(name)
+            split = fields.nested(name, "{images: DIR}")
             split.allow(("images",))
             splits[name] = SplitClasses(images=split.required_text("images"))
     if splits:
@@ -292,7 +292,7 @@ def _toycity(fields: Fields, task: str) -> DataDescription:
     if not isinstance(size, list) or len(size) != 2:
         raise fields.wrong("size", size, "[height, width] in pixels")
     height, width = (fields.integer_value("size", side, 16, 4096) for side in size)
-    lengths = fields.nested("length") if "length" in fields else Fields.of({}, fields.where)
+    lengths = fields.nested("length", "{train: 256}") if "length" in fields else Fields.of({}, fields.where)
     lengths.allow(SPLITS)
     names, colors = {
         "segmentation": (ToyCity.NAMES, ToyCity.COLORS),

@@ -106,11 +106,11 @@ class Fields:
         if self.values.get(key) is None:
             raise InputError(f"{self.where}: '{self.prefix}{key}' is missing. Add it.")
 
-    def nested(self, key: str) -> "Fields":
-        """Return the mapping under a key."""
+    def nested(self, key: str, example: str) -> "Fields":
+        """Return the mapping under a key; example: of what it can be, for the error."""
         value = self.values[key]
         if not isinstance(value, Mapping):
-            raise self.wrong(key, value, "a mapping, such as {images: DIR, labels: DIR}")
+            raise self.wrong(key, value, f"a mapping, such as {example}")
         return Fields(self.where, value, f"{self.prefix}{key}.")
 
     def text(self, key: str, default: str | None) -> str | None:

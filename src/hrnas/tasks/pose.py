@@ -176,7 +176,7 @@ class Pose:
             for joints, sample in zip(predictions, samples, strict=True)
         ]
         file = folder / f"{name}.json"
-        plain = {"image": name, "skeleton": list(self.skeleton.names), "people": people}
+        plain = {"image": name, "names": list(self.skeleton.names), "people": people}
         file.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
         return file
 
