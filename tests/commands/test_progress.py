@@ -45,7 +45,9 @@ def test_a_file_gets_a_line_at_the_start_and_one_at_the_end(monkeypatch: pytest.
 def test_the_reading_before_a_run_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tiny.pictures(tmp_path / "data")
     monkeypatch.setattr(progress, "_SECONDS_WITHOUT_A_WORD", -1.0)
-    outcome = tiny.search(data, tmp_path / "run", steps=1)
+    outcome = tiny.search(data, tmp_path / "run", steps=1, calibration_batches=1)
     assert outcome.code == 0, outcome.err
     assert "Reading the data set once: 1 of 7\n" in outcome.out, "4 training samples that one step shows, 3 to validate"
     assert "Reading the data set once: 7 of 7\n" in outcome.out
+    outcome = tiny.search(data, tmp_path / "calibrated", steps=1)
+    assert "Reading the data set once: 9 of 9\n" in outcome.out, "recalibration reads two batches of training samples"
