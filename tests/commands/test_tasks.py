@@ -14,6 +14,7 @@ import hrnas
 from commands import tiny
 from commands.together import together
 from hrnas.arch.file import read_architecture
+from hrnas.data import data_yaml
 from hrnas.tasks import TASKS
 
 INPUT = {"pose": "32x24", "classification": "32x32"}
@@ -214,6 +215,10 @@ def test_other_joints_of_the_same_number_are_not_scored(tmp_path: Path) -> None:
     outcome = tiny.hrnas("evaluate", run, "--data", data)
     assert outcome.code == 2
     assert "has 'nose' as name 1" in outcome.err
+
+
+def test_the_tasks_of_data_yaml_are_the_tasks_there_are() -> None:
+    assert set(data_yaml.TASKS) == set(TASKS)
 
 
 def test_loops_and_verbs_contain_no_tasks_name() -> None:

@@ -103,6 +103,15 @@ def test_what_is_wrong_with_a_split_is_said_in_a_line(root: Path, spoil: Any, me
     assert "\n" not in str(error.value)
 
 
+def test_validation_images_without_class_folders_are_told(root: Path) -> None:
+    for file in (root / "val").rglob("*.png"):
+        file.rename(root / "val" / f"{file.parent.name}-{file.name}")
+    for folder in ("ape", "bee", "cow"):
+        (root / "val" / folder).rmdir()
+    with pytest.raises(InputError, match=r"val holds images without a folder for each class"):
+        read_description(root)
+
+
 def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
     picture(tmp_path / "train" / "one" / "x.png", 1)
     with pytest.raises(InputError, match="train holds 1 class folder; at least 2 are needed"):

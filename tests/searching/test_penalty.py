@@ -124,7 +124,7 @@ def test_gradient_sizes_under_plain_sgd_are_one() -> None:
 
 def test_the_metric_of_the_pull_is_what_the_optimizer_does_to_a_steady_gradient() -> None:
     """After many steps of one gradient a step moves a factor by rate * gradient / size * reach."""
-    gradient, rate = torch.tensor([3.0, -0.5, 1e-3, 2e-5]), 1e-3
+    gradient, rate = torch.tensor([3.0, -0.5, 1e-3, 2e-5], dtype=torch.float64), 1e-3
     for make in (
         lambda scales: AdamW(scales, lr=rate, weight_decay=0.0),
         lambda scales: Adam(scales, lr=rate),
@@ -133,15 +133,14 @@ def test_the_metric_of_the_pull_is_what_the_optimizer_does_to_a_steady_gradient(
         lambda scales: SGD(scales, lr=rate, momentum=0.9),
         lambda scales: SGD(scales, lr=rate),
     ):
-        scales = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(1))]
+        scales = [nn.Parameter(torch.ones(count, dtype=torch.float64)) for count in (3, 1)]
         optimizer = make(scales)
         for _ in range(300):
             before = flat(scales)
             scales[0].grad, scales[1].grad = gradient[:3].clone(), gradient[3:].clone()
             optimizer.step()
         sizes, reach = pull_metric(scales, optimizer)
-        # What a float32 near one can tell: steps of 1e-7.
-        torch.testing.assert_close(before - flat(scales), rate * reach * gradient / sizes, rtol=1e-2, atol=2e-7)
+        torch.testing.assert_close(before - flat(scales), rate * reach * gradient / sizes, rtol=1e-2, atol=1e-12)
         values = gradient_sizes(scales, optimizer)
         assert torch.equal(sizes, values + optimizer.defaults.get("eps", 0.0))
     assert pull_metric([], optimizer)[1] == 1

@@ -19,6 +19,7 @@ from hrnas.errors import InputError, did_you_mean
 from hrnas.models.loading import load
 from hrnas.models.network import Network
 from hrnas.reporting.run_directory import read_run
+from hrnas.reporting.tables import format_score
 from hrnas.reporting.terminal import score_tables
 from hrnas.tasks.task import EvaluationOptions, TargetOptions
 
@@ -64,12 +65,16 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         for table in score_tables(read_run(options.run)):
             rich.print(table)
     metric = session.task.metric
-    rich.print(f"{split}, {figures['samples']} samples at {session.input_size}: {metric} {figures[metric]:.4f}")
+    rich.print(
+        f"{split}, {figures['samples']} samples at {session.input_size}: {metric} {format_score(figures[metric])}"
+    )
     if not is_the_runs:
-        others = [
-            f"{name} {value:.4f}" for name, value in figures.items() if isinstance(value, float) and name != metric
-        ]
-        for line in (", ".join(others), ", ".join(f"{name}: {text}" for name, text in figures["conditions"].items())):
+        values = {name: value for name, value in figures.items() if isinstance(value, float) and name != metric}
+        for line in (
+            ", ".join(f"{name} {format_score(value)}" for name, value in values.items()),
+            ", ".join(f"{name}: {text}" for name, text in figures["conditions"].items()),
+            f"Not the run's own way of evaluating: {Path(options.run) / 'evaluation.json'} stays as it is.",
+        ):
             rich.get_console().print(line, markup=False, highlight=False, soft_wrap=True)
     return {"verb": "evaluate", "run": options.run, "metric": session.task.metric, **figures}
 
@@ -111,9 +116,7 @@ def open_run(
     assert network.architecture.head is not None
     got, needed = session.task.num_outputs, network.architecture.head.outputs
     if got != needed:
-        raise InputError(
-            f"{data} has {got} names; the network of {run} has {needed} outputs. Give data with its names."
-        )
+        raise InputError(f"{run / 'config.yaml'} has {got} names; the network has {needed} outputs. Give another run.")
     return network.to(session.device), session
 
 

@@ -54,9 +54,15 @@ class Session:
 
         Raises InputError for one that means nothing to it.
         """
-        name = self.description.task
-        augment = settled(options.augment, self.task.own, name, "augment")
-        return replace(options, augment=augment, targets=self.task.targets, evaluation=self.task.evaluation)
+        return replace(
+            options,
+            augment=self._augment(options.augment),
+            targets=self.task.targets,
+            evaluation=self.task.evaluation,
+        )
+
+    def _augment(self, options: AugmentOptions) -> AugmentOptions:
+        return settled(options, self.task.own, self.description.task, "augment")
 
     def train_batches(
         self, *, batch_size: int, seed: int, first_step: int, num_steps: int, augment: AugmentOptions
@@ -70,7 +76,7 @@ class Session:
             seed=seed,
             first_step=first_step,
             num_steps=num_steps,
-            options=settled(augment, self.task.own, self.description.task, "augment"),
+            options=self._augment(augment),
             workers=self.workers,
             share=(self.processes.rank, self.processes.count),
         )
@@ -86,7 +92,7 @@ class Session:
             seed=seed,
             first_step=0,
             num_steps=num_batches,
-            options=settled(AugmentOptions.none(), self.task.own, self.description.task, "augment"),
+            options=self._augment(AugmentOptions.none()),
             workers=self.workers,
         )
         for batch in self.processes.shared(batches):
@@ -289,9 +295,10 @@ def find_device(name: str) -> torch.device:
 
 def sized_run_name(description: DataDescription, suffix: str) -> Path:
     """Return the default run directory: runs/ and the data set's name with a suffix."""
-    name = description.dataset and "-".join(
-        [description.dataset, *[description.task] * (description.task != DATASETS[description.dataset][0])]
-    )
-    name = name or (description.path.name if description.path else "data")
+    dataset, task = description.dataset, description.task
+    if dataset is not None:
+        name = dataset if task == DATASETS[dataset][0] else f"{dataset}-{task}"
+    else:
+        name = description.path.name if description.path else "data"
     plain = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in suffix.replace("%", "pct"))
     return Path("runs") / "-".join(part for part in (name, plain) if part)

@@ -11,8 +11,8 @@ Source: sceneparsing.csail.mit.edu; names are the first ones of its objectInfo15
 from pathlib import Path
 from typing import Final
 
+from hrnas.data.layout import check_folders
 from hrnas.data.pictures import default_palette
-from hrnas.errors import InputError
 
 NAMES: Final = (
     "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "windowpane", "grass", "cabinet",
@@ -46,15 +46,10 @@ FOLDERS: Final = {
 
 def check_layout(path: Path) -> None:
     """Raise InputError naming the folders that `path` lacks to be the ADE20K folder."""
-    lacking = _lacking(path)
-    if lacking:
-        near = next((folder for folder in (path.parent, path / "ADEChallengeData2016") if not _lacking(folder)), None)
-        question = f" Did you mean {near}?" if near else ""
-        raise InputError(
-            f"{path} is not the folder of ADE20K's 150 classes: it lacks {', '.join(lacking)}.{question} 'path' must"
-            " name the folder ADEChallengeData2016 that ADEChallengeData2016.zip unpacks to."
-        )
-
-
-def _lacking(path: Path) -> list[str]:
-    return [f"{folder}/" for folders in FOLDERS.values() for folder in folders if not (path / folder).is_dir()]
+    check_folders(
+        path,
+        [folder for folders in FOLDERS.values() for folder in folders],
+        known="ADE20K's 150 classes",
+        below="ADEChallengeData2016",
+        remedy="the folder ADEChallengeData2016 that ADEChallengeData2016.zip unpacks to",
+    )

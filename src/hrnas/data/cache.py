@@ -15,7 +15,6 @@ from typing import Any, Final
 import numpy as np
 
 from hrnas.data.opening import DataSet
-from hrnas.data.pictures import RGB
 from hrnas.errors import InputError
 from hrnas.structures import Sample
 
@@ -82,25 +81,11 @@ class CachedSet:
         return _itself, (self._dataset,)
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else a task's set knows, such as its skeleton."""
+        """Whatever else the set knows: names, pictures, a skeleton."""
         return getattr(self._dataset, name)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One per class or joint."""
-        return self._dataset.names
-
-    @property
-    def colors(self) -> tuple[RGB, ...]:
-        """One per class or joint."""
-        return self._dataset.colors
 
     def __len__(self) -> int:
         return len(self._dataset)
-
-    def pictures(self) -> dict[str, list[int]]:
-        """Return the samples of each picture by its name."""
-        return self._dataset.pictures()
 
     def read(self, index: int) -> Sample[Any]:
         """Return sample `index`, from memory if it is there; its arrays are then views of the memory."""

@@ -12,8 +12,8 @@ Source: github.com/mcordts/cityscapesScripts, the table of labels.
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from hrnas.data.layout import check_folders
 from hrnas.data.pictures import RGB
-from hrnas.errors import InputError
 
 
 class Label(NamedTuple):
@@ -85,16 +85,10 @@ SUFFIXES: Final = ("_leftImg8bit", "_gtFine_labelIds")
 
 def check_layout(path: Path) -> None:
     """Raise InputError naming the folders that `path` lacks to be the Cityscapes folder."""
-    lacking = _lacking(path)
-    if lacking:
-        near = next((folder for folder in (path.parent, path / "cityscapes") if not _lacking(folder)), None)
-        question = f" Did you mean {near}?" if near else ""
-        raise InputError(
-            f"{path} is not the Cityscapes folder: it lacks {', '.join(lacking)}.{question} 'path' must name the folder"
-            " into which leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip were unpacked."
-        )
-
-
-def _lacking(path: Path) -> list[str]:
-    folders = (folder for kind in zip(*FOLDERS.values(), strict=True) for folder in kind)
-    return [f"{folder}/" for folder in folders if not (path / folder).is_dir()]
+    check_folders(
+        path,
+        [folder for kind in zip(*FOLDERS.values(), strict=True) for folder in kind],
+        known="Cityscapes",
+        below="cityscapes",
+        remedy="the folder into which leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip were unpacked",
+    )

@@ -30,6 +30,7 @@ from typing import Final
 from hrnas.data import coco
 from hrnas.data.class_folders import class_folders
 from hrnas.data.coco_joints import COCO_SKELETON
+from hrnas.data.decoding import IMAGE_ENDINGS
 from hrnas.data.description import (
     SPLITS,
     DataDescription,
@@ -267,12 +268,16 @@ def _class_splits(path: Path) -> dict[Split, SplitSource]:
     found: dict[Split, SplitSource] = {}
     for split, names in usual.items():
         for name in names:
-            if (
-                split not in found
-                and (path / name).is_dir()
-                and any(entry.is_dir() for entry in (path / name).iterdir())
-            ):
+            folder = path / name
+            if split in found or not folder.is_dir():
+                continue
+            if any(entry.is_dir() for entry in folder.iterdir()):
                 found[split] = SplitClasses(images=name)
+            elif split == "validation" and any(entry.suffix.lower() in IMAGE_ENDINGS for entry in folder.iterdir()):
+                raise InputError(
+                    f"{folder} holds images without a folder for each class, as ImageNet's archive unpacks. Sort them "
+                    "into the class folders of train, or give another folder as 'validation: {images: FOLDER}'."
+                )
     if "train" not in found:
         raise InputError(
             f"{path} holds no train/ with a folder of images for each class. Give 'train: {{images: FOLDER}}', or mend "

@@ -51,13 +51,6 @@ class GivenJoints:
                 f"{', '.join(known)}. Leave 'names' out, or mend it."
             )
 
-        def places(field: str, pairs: tuple[tuple[str, str], ...] | None) -> tuple[tuple[int, int], ...] | None:
-            if pairs is None:
-                return None
-            return tuple(
-                (_place(where, field, first, known), _place(where, field, second, known)) for first, second in pairs
-            )
-
         sigmas = self.sigmas
         if isinstance(sigmas, Mapping):
             for name in sigmas:
@@ -71,8 +64,8 @@ class GivenJoints:
             )
         return read_skeleton(
             file,
-            flip_pairs=places("flip_pairs", self.flip_pairs),
-            bones=places("skeleton", self.bones),
+            flip_pairs=_places(where, "flip_pairs", self.flip_pairs, known),
+            bones=_places(where, "skeleton", self.bones, known),
             sigmas=sigmas,
         )
 
@@ -90,8 +83,8 @@ def whole_skeleton(fields: Fields) -> Skeleton | None:
         raise fields.wrong("sigmas", fields["sigmas"], "a positive number for every joint of names")
     return Skeleton(
         names=known,
-        flip_pairs=_places(fields.where, "flip_pairs", given.flip_pairs or (), known),
-        bones=_places(fields.where, "skeleton", given.bones or (), known),
+        flip_pairs=_places(fields.where, "flip_pairs", given.flip_pairs, known) or (),
+        bones=_places(fields.where, "skeleton", given.bones, known) or (),
         sigmas=sigmas,
     )
 
@@ -123,8 +116,10 @@ def _place(where: str, field: str, name: str, known: tuple[str, ...]) -> int:
 
 
 def _places(
-    where: str, field: str, pairs: tuple[tuple[str, str], ...], known: tuple[str, ...]
-) -> tuple[tuple[int, int], ...]:
+    where: str, field: str, pairs: tuple[tuple[str, str], ...] | None, known: tuple[str, ...]
+) -> tuple[tuple[int, int], ...] | None:
+    if pairs is None:
+        return None
     return tuple((_place(where, field, first, known), _place(where, field, second, known)) for first, second in pairs)
 
 

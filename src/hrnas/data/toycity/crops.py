@@ -1,13 +1,13 @@
 """Toy City as a set of single things to be told apart: crops of the rendered scenes, with a class each."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hrnas.data.toycity.render import Picture
-from hrnas.data.toycity.scenes import Scenes, check_length, load, store
+from hrnas.data.toycity.scenes import Arrays, Scenes, check_length
 from hrnas.data.toycity.seen import Box, Seen, owners, seen_things
 from hrnas.data.toycity.world import World
 from hrnas.structures import Sample
@@ -38,8 +38,6 @@ _LEAST_SIDE: Final = 20  # pixels, of the longer side
 _MARGIN: Final = 0.1  # of the box's sides, at each side
 _NARROWEST: Final = 0.5  # shorter side against the longer
 _PER_SCENE: Final = 2  # of a class; more, and the few streets it is large in would be all of it
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class ToyCityCrops:
@@ -78,11 +76,7 @@ class ToyCityCrops:
         self.split = split
         self.size = size
         self.seed = seed
-        file = scenes.file(f"toycity-crops{LABELS}", length, cache)
-        arrays = load(file)
-        if not _is_whole(arrays, length):
-            arrays = _render(scenes, length)
-            store(file, arrays)
+        arrays = scenes.kept(f"toycity-crops{LABELS}", length, cache, is_whole=_is_whole, make=_render)
         self._pixels, self._sizes = arrays["pixels"], arrays["sizes"]
         self._ends = np.cumsum(3 * self._sizes.prod(axis=1))
 
@@ -167,7 +161,7 @@ def _render(scenes: Scenes, length: int) -> Arrays:
     }
 
 
-def _is_whole(arrays: Arrays, length: int) -> bool:
+def _is_whole(arrays: Arrays, length: int, _size: tuple[int, int]) -> bool:
     return (
         {"pixels", "sizes"} <= arrays.keys()
         and (arrays["pixels"].dtype, arrays["sizes"].dtype) == (np.dtype(np.uint8), np.dtype(np.int64))

@@ -4,16 +4,13 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hrnas.data.toycity.scenes import Scenes, check_length, load, store
+from hrnas.data.toycity.scenes import Arrays, Scenes, check_length
 from hrnas.data.toycity.world import NAMES
 from hrnas.structures import Mask, Sample
 
 _SIZE: Final = (96, 128)
 _LENGTHS: Final = {"train": 256, "validation": 64, "test": 64}
-
-U8 = NDArray[np.uint8]
 
 
 class ToyCity:
@@ -50,11 +47,7 @@ class ToyCity:
         self.split = split
         self.size = size
         self.seed = seed
-        file = scenes.file("toycity", length, cache)
-        arrays = load(file)
-        if not _is_whole(arrays, length, size):
-            arrays = _render(scenes, length)
-            store(file, arrays)
+        arrays = scenes.kept("toycity", length, cache, is_whole=_is_whole, make=_render)
         self._images, self._masks = arrays["images"], arrays["masks"]
 
     def __len__(self) -> int:
@@ -73,7 +66,7 @@ class ToyCity:
         )
 
 
-def _render(scenes: Scenes, length: int) -> dict[str, U8]:
+def _render(scenes: Scenes, length: int) -> Arrays:
     """Render the first `length` scenes: images (length, H, W, 3) and masks (length, H, W)."""
     images = np.empty((length, *scenes.size, 3), np.uint8)
     masks = np.empty((length, *scenes.size), np.uint8)
@@ -83,7 +76,7 @@ def _render(scenes: Scenes, length: int) -> dict[str, U8]:
     return {"images": images, "masks": masks}
 
 
-def _is_whole(arrays: dict[str, U8], length: int, size: tuple[int, int]) -> bool:
+def _is_whole(arrays: Arrays, length: int, size: tuple[int, int]) -> bool:
     return (
         {"images", "masks"} <= arrays.keys()
         and arrays["images"].dtype == arrays["masks"].dtype == np.uint8

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hrnas.data.coco_joints import COCO_SKELETON
 from hrnas.data.toycity.render import Picture
-from hrnas.data.toycity.scenes import Scenes, check_length, load, store
+from hrnas.data.toycity.scenes import Arrays, Scenes, check_length
 from hrnas.data.toycity.seen import Seen, owners, seen_joints, seen_things
 from hrnas.data.toycity.world import World
 from hrnas.structures import Person, Sample, Skeleton
@@ -20,8 +20,6 @@ _SIZE: Final = (192, 256)
 _LENGTHS: Final = {"train": 768, "validation": 192, "test": 192}
 _LEAST_HEIGHT: Final = 24  # pixels; of somebody smaller nobody could tell the elbows
 _LEAST_AREA: Final = 100  # pixels
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class ToyCityPeople:
@@ -62,11 +60,7 @@ class ToyCityPeople:
         self.split = split
         self.size = size
         self.seed = seed
-        file = scenes.file(f"toycity-people{LABELS}", length, cache)
-        arrays = load(file)
-        if not _is_whole(arrays, length, size):
-            arrays = _render(scenes, length)
-            store(file, arrays)
+        arrays = scenes.kept(f"toycity-people{LABELS}", length, cache, is_whole=_is_whole, make=_render)
         self._images, self._numbers = arrays["images"], arrays["numbers"]
         self._picture, self._joints = arrays["picture"], arrays["joints"]
         self._boxes, self._areas = arrays["boxes"], arrays["areas"]

@@ -3,6 +3,7 @@
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -20,6 +21,8 @@ VERSION: Final = 1
 """Part of every scene's seed and of every cache file's name: raise it when a change alters any pixel."""
 
 SPLITS: Final = ("train", "validation", "test")
+
+Arrays = dict[str, NDArray[Any]]
 
 
 class Scenes:
@@ -52,10 +55,26 @@ class Scenes:
         """Take the picture of a world from `draw`."""
         return render(world, *self.size, random)
 
-    def file(self, kind: str, length: int, cache: Path | None) -> Path:
-        """Return where the set `kind` of `length` samples is kept."""
+    def kept(
+        self,
+        kind: str,
+        length: int,
+        cache: Path | None,
+        *,
+        is_whole: Callable[[Arrays, int, tuple[int, int]], bool],
+        make: "Callable[[Scenes, int], Arrays]",
+    ) -> Arrays:
+        """Return the arrays of the set `kind` of `length` samples, from the cache, or made and put there.
+
+        is_whole: of what the cache holds, for this length and size.
+        """
         name = f"{kind}-v{VERSION}-seed{self.seed}-{self.split}-{self.size[0]}x{self.size[1]}-{length}.npz"
-        return (cache or cache_folder()) / name
+        file = (cache or cache_folder()) / name
+        arrays = _load(file)
+        if not is_whole(arrays, length, self.size):
+            arrays = make(self, length)
+            _store(file, arrays)
+        return arrays
 
 
 def check_length(length: int) -> int:
@@ -65,7 +84,7 @@ def check_length(length: int) -> int:
     return length
 
 
-def load(file: Path) -> dict[str, NDArray[Any]]:
+def _load(file: Path) -> Arrays:
     """Read the arrays of a cache file; none when there is no such file, or none that is whole."""
     try:
         # Opened here: of a file that is no archive numpy would leave its own handle open.
@@ -75,7 +94,7 @@ def load(file: Path) -> dict[str, NDArray[Any]]:
         return {}
 
 
-def store(file: Path, arrays: dict[str, Any]) -> None:
+def _store(file: Path, arrays: Arrays) -> None:
     """Write a cache file under a temporary name, then rename it: nobody ever sees half a file."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
