@@ -205,18 +205,7 @@ def _pose(fields: Fields, dataset: str | None, path: Path) -> DataDescription:
     fields.allow(("task", "dataset", "path", *SPLITS, *KEYS))
     if dataset is None:
         fields.require("train")
-    splits: dict[Split, SplitSource] = {}
-    for name in SPLITS:
-        if name in fields:
-            split = fields.nested(name, "{coco: FILE, images: DIR}")
-            split.allow(("coco", "images", "boxes"))
-            if name == "train" and split.get("boxes") is not None:
-                raise split.error("boxes", "is given", "left out: joints are learnt in labelled boxes")
-            splits[name] = SplitKeypoints(
-                coco=split.required_text("coco"),
-                images=split.required_text("images"),
-                boxes=split.text("boxes", None),
-            )
+    splits = {name: _keypoint_split(fields, name) for name in SPLITS if name in fields}
     skeleton = whole_skeleton(fields)
     names = skeleton.names if skeleton else ()
     return DataDescription(
@@ -231,14 +220,19 @@ def _pose(fields: Fields, dataset: str | None, path: Path) -> DataDescription:
     )
 
 
+def _keypoint_split(fields: Fields, name: Split) -> SplitKeypoints:
+    split = fields.nested(name, "{coco: FILE, images: DIR}")
+    split.allow(("coco", "images", "boxes"))
+    if name == "train" and split.get("boxes") is not None:
+        raise split.error("boxes", "is given", "left out: joints are learnt in labelled boxes")
+    return SplitKeypoints(
+        coco=split.required_text("coco"), images=split.required_text("images"), boxes=split.text("boxes", None)
+    )
+
+
 def _classification(fields: Fields, dataset: str | None, path: Path) -> DataDescription:
     fields.allow(("task", "dataset", "path", *SPLITS, "names"))
-    splits: dict[Split, SplitSource] = {}
-    for name in SPLITS:
-        if name in fields:
-            split = fields.nested(name, "{images: DIR}")
-            split.allow(("images",))
-            splits[name] = SplitClasses(images=split.required_text("images"))
+    splits = {name: _class_split(fields, name) for name in SPLITS if name in fields}
     if splits:
         fields.require("train")
     value = fields.get("names", {})
@@ -260,6 +254,12 @@ def _classification(fields: Fields, dataset: str | None, path: Path) -> DataDesc
         colors=default_palette(len(names)),
         folders=folders,
     )
+
+
+def _class_split(fields: Fields, name: Split) -> SplitClasses:
+    split = fields.nested(name, "{images: DIR}")
+    split.allow(("images",))
+    return SplitClasses(images=split.required_text("images"))
 
 
 def _class_splits(path: Path) -> dict[Split, SplitSource]:

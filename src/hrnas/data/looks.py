@@ -67,23 +67,23 @@ def look_through(description: DataDescription, split: Split) -> tuple[Sequence[C
 
 
 def _look(
-    dataset: DataSet, name: str, indices: Sequence[int], of_samples: Callable[[DataSet, list[Sample[Any]]], Look]
+    dataset: DataSet, name: str, indices: Sequence[int], of_samples: Callable[[DataSet, str, list[Sample[Any]]], Look]
 ) -> Look:
     try:
-        return replace(of_samples(dataset, [dataset.read(index) for index in indices]), name=name)
+        return of_samples(dataset, name, [dataset.read(index) for index in indices])
     except InputError as error:
         return Look(name=name, broken=(str(error),))
 
 
-def _mask_look(dataset: DataSet, samples: list[Sample[Mask]]) -> Look:
+def _mask_look(dataset: DataSet, name: str, samples: list[Sample[Mask]]) -> Look:
     sample = samples[0]
-    return _of_mask(sample.name, sample.image, sample.truth, dataset.colors, {})
+    return _of_mask(name, sample.image, sample.truth, dataset.colors, {})
 
 
-def _people_look(dataset: Any, samples: list[Sample[Any]]) -> Look:
+def _people_look(dataset: Any, name: str, samples: list[Sample[Any]]) -> Look:
     people = [sample.truth for sample in samples]
     return Look(
-        name=samples[0].name,
+        name=name,
         image=samples[0].image,
         labels=lambda: draw_people(
             samples[0].image, dataset.skeleton, [person.joints for person in people], [person.box for person in people]
@@ -94,12 +94,12 @@ def _people_look(dataset: Any, samples: list[Sample[Any]]) -> Look:
     )
 
 
-def _class_look(dataset: DataSet, samples: list[Sample[int]]) -> Look:
+def _class_look(dataset: DataSet, name: str, samples: list[Sample[int]]) -> Look:
     sample = samples[0]
     counts = np.zeros(len(dataset.names), np.int64)
     counts[sample.truth] = 1
     return Look(
-        name=sample.name,
+        name=name,
         image=sample.image,
         labels=lambda: name_tile(dataset.names[sample.truth], dataset.colors[sample.truth]),
         counts=counts,

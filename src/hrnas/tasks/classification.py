@@ -23,7 +23,7 @@ from hrnas.data.transforms import AugmentOptions
 from hrnas.errors import InputError
 from hrnas.metrics.classification import FIVE, ClassCounts
 from hrnas.structures import Sample
-from hrnas.tasks.task import EvaluationOptions, TargetOptions
+from hrnas.tasks.task import EvaluationOptions, TargetOptions, scored_parts
 
 _PANEL: Final = 220
 """Width of the list of classes beside a drawn image, and the least height of the drawing, in pixels."""
@@ -45,19 +45,18 @@ class ClassificationScore:
         self.classes.update(outputs, torch.tensor(truths))
 
     def result(self) -> dict[str, Any]:
-        right, shares = self.classes.top1_by_class().tolist(), self.classes.shares().tolist()
         return {
             "top1": self.classes.top1(),
             **({"top5": self.classes.top5()} if len(self.names) > FIVE else {}),
-            "parts": {
-                "title": "top1 by class",
-                "value": "top1",
-                "share": "share of images",
-                "rows": [
-                    {"name": name, "color": list(color), "value": value, "share": share}
-                    for name, color, value, share in zip(self.names, self.colors, right, shares, strict=True)
-                ],
-            },
+            "parts": scored_parts(
+                "top1 by class",
+                value="top1",
+                share="share of images",
+                names=self.names,
+                colors=self.colors,
+                values=self.classes.top1_by_class().tolist(),
+                shares=self.classes.shares().tolist(),
+            ),
             "conditions": self.conditions,
         }
 

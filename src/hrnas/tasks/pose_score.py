@@ -17,6 +17,7 @@ from hrnas.data.joint_names import Side, find_joint
 from hrnas.metrics.oks import BOX_SHARE, NMS_LIMIT, oks_figures, oks_kept, person_scores
 from hrnas.metrics.pck import NEAR, Pck, ReferenceLength, count_pck
 from hrnas.structures import Person, Skeleton
+from hrnas.tasks.task import scored_parts
 
 _FACTS: Final = 8
 """Of a person that is scored: 1, image, annotation (-1: none), score of the box, and the box itself."""
@@ -103,18 +104,15 @@ class PoseScore:
         return oks_figures(truth, sigmas, images.tolist(), joints, scores)
 
     def _parts(self, pck: Pck) -> dict[str, Any]:
-        total = max(1, int(pck.counted.sum()))
-        return {
-            "title": "PCK by joint",
-            "value": "PCK",
-            "share": "share of labelled joints",
-            "rows": [
-                {"name": name, "color": list(color), "value": value, "share": int(counted) / total}
-                for name, color, value, counted in zip(
-                    self.skeleton.names, self.dataset.colors, pck.by_joint(), pck.counted, strict=True
-                )
-            ],
-        }
+        return scored_parts(
+            "PCK by joint",
+            value="PCK",
+            share="share of labelled joints",
+            names=self.skeleton.names,
+            colors=self.dataset.colors,
+            values=pck.by_joint(),
+            shares=(pck.counted / pck.counted.sum()).tolist(),
+        )
 
 
 def reference_length(names: Sequence[str]) -> ReferenceLength:

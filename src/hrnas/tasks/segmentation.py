@@ -22,7 +22,7 @@ from hrnas.errors import InputError
 from hrnas.metrics.segmentation import ConfusionMatrix
 from hrnas.nn.resizing import resize_to
 from hrnas.structures import IGNORED, Mask, Sample
-from hrnas.tasks.task import EvaluationOptions, TargetOptions
+from hrnas.tasks.task import EvaluationOptions, TargetOptions, scored_parts
 
 
 class SegmentationScore:
@@ -43,19 +43,18 @@ class SegmentationScore:
             self.matrix.update(predicted.cpu(), torch.tensor(truth))
 
     def result(self) -> dict[str, Any]:
-        iou, shares = self.matrix.iou().tolist(), self.matrix.shares().tolist()
         return {
             "miou": self.matrix.miou(),
             "pixel_accuracy": self.matrix.pixel_accuracy(),
-            "parts": {
-                "title": "IoU by class",
-                "value": "IoU",
-                "share": "share of pixels",
-                "rows": [
-                    {"name": name, "color": list(color), "value": value, "share": share}
-                    for name, color, value, share in zip(self.names, self.colors, iou, shares, strict=True)
-                ],
-            },
+            "parts": scored_parts(
+                "IoU by class",
+                value="IoU",
+                share="share of pixels",
+                names=self.names,
+                colors=self.colors,
+                values=self.matrix.iou().tolist(),
+                shares=self.matrix.shares().tolist(),
+            ),
             "conditions": self.conditions,
         }
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from hrnas.data.opening import DataSet
+from hrnas.data.pictures import RGB
 from hrnas.data.sizes import InputSize
 from hrnas.data.transforms import OFF, AugmentOptions
 from hrnas.errors import InputError
@@ -150,6 +151,27 @@ class Task(Protocol):
 
     def save(self, folder: Path, name: str, predictions: Sequence[Any], samples: Sequence[Sample[Any]]) -> Path:
         """Write an image's predictions for other programs; return the file, whose name begins with `name`."""
+
+
+def scored_parts(
+    title: str,
+    *,
+    value: str,
+    share: str,
+    names: Sequence[str],
+    colors: Sequence[RGB],
+    values: Sequence[float],
+    shares: Sequence[float],
+) -> dict[str, Any]:
+    """Return the `parts` of a score's result: a table with a row for each class or joint.
+
+    title: of the table; value, share: its headings; values: 0..1, nan where undefined; shares: of all that was scored.
+    """
+    rows = [
+        {"name": name, "color": list(color), "value": number, "share": part}
+        for name, color, number, part in zip(names, colors, values, shares, strict=True)
+    ]
+    return {"title": title, "value": value, "share": share, "rows": rows}
 
 
 def settled(options: T, own: Mapping[str, Any], task: str, group: str) -> T:
