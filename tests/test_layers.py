@@ -21,6 +21,7 @@ LAYERS = {
     "cache": 0,
     "arch": 1,
     "kernels": 1,
+    "geometry": 1,
     "structures": 1,
     "nn": 2,
     "costing": 2,

@@ -1,9 +1,10 @@
 """Typed samples, targets and predictions: what data sets give, tasks train on, metrics score and pictures show.
 
-H height, W width in pixels of the image as it was read.
+H height, W width in pixels of the image as it was read; P points of a cloud, M boxes or objects.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 import numpy as np
@@ -77,3 +78,92 @@ class Person:
     annotation_id: int | None
     score: float
     index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxClass:
+    """A class of objects with boxes in space.
+
+    name: its type in the label files. size: length, width and height of a usual one, in metres. z: of the middle of a
+    usual one in the lidar's frame. overlap: intersection over union from which on a box counts as found, by the metric.
+    neighbours: types that are neither found nor missed when they are taken for it.
+    """
+
+    name: str
+    size: tuple[float, float, float]
+    z: float
+    overlap: float
+    neighbours: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KittiObjects:
+    """The objects of one frame, labelled or predicted, as KITTI's files have them: M of them, in the file's order.
+
+    types: "Car", "DontCare", ...
+    truncated: float64 (M,), the share of it outside the image, 0..1; -1 unknown.
+    occluded: int64 (M,): 0 seen in full, 1 partly, 2 largely hidden, 3 unknown; -1 not said.
+    alphas: float64 (M,), the angle it is seen under, in radians; -10 not said.
+    boxes_2d: float64 (M, 4): left, top, right, bottom in pixels of the image.
+    sizes: float64 (M, 3): height, width, length in metres.
+    locations: float64 (M, 3): the middle of its bottom in the camera's frame (x right, y down, z ahead), in metres.
+    rotations: float64 (M,), about the camera's y axis, in radians; 0: the length lies along +x, pi / 2: along -z.
+    scores: float64 (M,); 1 in labels.
+    """
+
+    types: tuple[str, ...]
+    truncated: NDArray[np.float64]
+    occluded: NDArray[np.int64]
+    alphas: NDArray[np.float64]
+    boxes_2d: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+    locations: NDArray[np.float64]
+    rotations: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.types)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Calibration:
+    """From the lidar to the camera and on to its image, in KITTI's names for it.
+
+    p2: float64 (3, 4), the rectified camera's frame to homogeneous pixels. r0_rect: (3, 3), rectifies the camera's frame.
+    tr_velo_to_cam: (3, 4), the lidar's frame (x ahead, y left, z up) to the camera's.
+    """
+
+    p2: NDArray[np.float64]
+    r0_rect: NDArray[np.float64]
+    tr_velo_to_cam: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scene:
+    """What is known of a point cloud.
+
+    objects: labelled ones; none where the cloud has no labels. image_size: height and width of the camera's image.
+    image: its file, None where there is none. index: of the sample in its set.
+    """
+
+    objects: KittiObjects
+    calibration: Calibration
+    image_size: tuple[int, int]
+    image: Path | None
+    index: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Boxes3D:
+    """Boxes in the lidar's frame (x ahead, y left, z up).
+
+    boxes: float64 (M, 7): x, y, z of the middle, length, width, height in metres, yaw: the angle of the length from +x
+    towards +y, in radians. labels: int64 (M,), class indices. scores: float64 (M,); 1 of labelled ones.
+    """
+
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.labels)

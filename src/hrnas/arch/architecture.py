@@ -97,6 +97,36 @@ class StemConv:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pillars:
+    """How a point cloud becomes the input map: pillars of points on a grid, a feature vector for each.
+
+    Source: PointPillars (Lang et al. 2019), section 2.1.
+    cell: side of a pillar in metres. rows, columns: of the grid: x from 0 to columns * cell, y from -rows * cell / 2 to
+    rows * cell / 2. bottom, top: the points' range of z in metres.
+    points: at most so many of a pillar. train_pillars, pillars: at most so many of a cloud, in training and else.
+    channels: of a feature vector, the channels of the map.
+    """
+
+    cell: float = 0.16
+    rows: int = 496
+    columns: int = 432
+    bottom: float = -3.0
+    top: float = 1.0
+    points: int = 32
+    train_pillars: int = 16_000
+    pillars: int = 40_000
+    channels: int = 64
+
+    def __post_init__(self) -> None:
+        _require(0.01 <= self.cell <= 10, f"pillars.cell is {self.cell}; a number of metres in 0.01..10 is needed.")
+        for name in ("rows", "columns", "points", "train_pillars", "pillars", "channels"):
+            _require(getattr(self, name) >= 1, f"pillars.{name} is {getattr(self, name)}; at least 1 is needed.")
+        _require(
+            self.bottom < self.top, f"pillars reach from {self.bottom} to {self.top}; bottom must lie below top."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FusionPath:
     """The search block that carries branch `source` into branch `target`; neighbours only."""
 
@@ -184,7 +214,33 @@ class ClassHead:
         return self.widen[index].out_channels, self.widen[index + 1].out_channels
 
 
-Head = DenseHead | ClassHead
+@dataclass(frozen=True, kw_only=True)
+class AnchorHead:
+    """Head of 3D detection: branches resized to branch 0, concatenated, a 1x1 convolution to all anchors of a place.
+
+    Source: PointPillars (Lang et al. 2019), section 2.3: classes, boxes and directions, each with a bias.
+    classes: of objects. anchors: boxes at each place, of all classes.
+    """
+
+    kind: ClassVar[str] = "anchors"
+    BOX: ClassVar[int] = 7
+    """Numbers of a box: three of its place, three of its size, its yaw."""
+    DIRECTIONS: ClassVar[int] = 2
+
+    classes: int
+    anchors: int
+
+    def __post_init__(self) -> None:
+        _require(self.classes >= 1, f"classes is {self.classes}; a head of anchors needs at least 1.")
+        _require(self.anchors >= 1, f"anchors is {self.anchors}; a head of anchors needs at least 1.")
+
+    @property
+    def outputs(self) -> int:
+        """Channels: anchors * classes of scores, then anchors * 7 of boxes, then anchors * 2 of directions."""
+        return self.anchors * (self.classes + self.BOX + self.DIRECTIONS)
+
+
+Head = DenseHead | ClassHead | AnchorHead
 
 
 @dataclass(frozen=True, kw_only=True)

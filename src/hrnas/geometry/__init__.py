@@ -1,0 +1,1 @@
+"""Boxes in space: corners, overlaps, suppression of doubles."""
