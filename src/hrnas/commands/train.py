@@ -23,6 +23,7 @@ from hrnas.commands.run_directory import read_config, record_data, writing
 from hrnas.commands.session import Session, open_training_session, sized_run_name
 from hrnas.commands.waiting import Waited
 from hrnas.costing.analytic import cost
+from hrnas.data.sizes import InputSize
 from hrnas.engine.averages import Averages
 from hrnas.engine.checkpoint import Checkpoint, restore, save_checkpoint
 from hrnas.engine.optimization import learning_rate, make_optimizer
@@ -30,7 +31,6 @@ from hrnas.engine.recomputation import recompute_blocks
 from hrnas.engine.training import TrainState, train_step
 from hrnas.errors import InputError, Interrupted
 from hrnas.models.loading import load_trained
-from hrnas.data.sizes import InputSize
 from hrnas.models.network import Network
 from hrnas.tasks.task import Task
 
@@ -83,9 +83,7 @@ def train(
         session = open_training_session(options.data, options)  # a folder may have been given other data since
     options = session.settled(options)
     task, input_size, processes = session.task, session.input_size, session.processes
-    architecture = (
-        checkpoint.architecture if checkpoint else _architecture(options.architecture, task, input_size)
-    )
+    architecture = checkpoint.architecture if checkpoint else _architecture(options.architecture, task, input_size)
     network_name = f"{architecture.name}-{fingerprint(architecture)[:6]}"
     run = Path(options.run) if options.run else sized_run_name(session.description, network_name)
     session.check_batch(architecture, options)
