@@ -130,7 +130,9 @@ def main() -> None:
             ]
         )
     titles = ["network", f"MACs at {SIZE[0]}x{SIZE[1]}", "parameters", "MACs / PointPillars", "time / PointPillars"]
-    print(f"{machine()}; {torch.cuda.get_device_name(device) if is_gpu else f'{given.threads} thread(s)'}, float32, eager")
+    print(
+        f"{machine()}; {torch.cuda.get_device_name(device) if is_gpu else f'{given.threads} thread(s)'}, float32, eager"
+    )
     print(markdown_table([*titles, *(["ms a map"] if is_gpu else [])], rows))
 
 
