@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from hrnas.cli import prepare_process
@@ -54,7 +55,7 @@ class PointPillars2D(nn.Module):
                 nn.Sequential(
                     *(
                         _normed(nn.Conv2d(one, other, 3, stride if place == 0 else 1, 1, bias=False))
-                        for place, (one, other) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+                        for place, (one, other) in enumerate(pairwise(widths))
                     )
                 )
             )
@@ -130,9 +131,7 @@ def main() -> None:
             ]
         )
     titles = ["network", f"MACs at {SIZE[0]}x{SIZE[1]}", "parameters", "MACs / PointPillars", "time / PointPillars"]
-    print(
-        f"{machine()}; {torch.cuda.get_device_name(device) if is_gpu else f'{given.threads} thread(s)'}, float32, eager"
-    )
+    print(f"{machine()} Float32, eager, on {device.type}, {given.batch} map(s) at a time.")
     print(markdown_table([*titles, *(["ms a map"] if is_gpu else [])], rows))
 
 
