@@ -17,6 +17,9 @@ def found(a: Array, b: Array, dtype: torch.dtype = torch.float64) -> tuple[Array
     one, other = (torch.from_numpy(boxes).to(dtype) for boxes in (a, b))
     results = intersection_bev(one, other), iou_bev(one, other), iou_3d(one, other)
     assert all(result.dtype == dtype and result.shape == (len(a), len(b)) for result in results)
+    smaller = torch.minimum((one[:, 3] * one[:, 4])[:, None], other[:, 3] * other[:, 4])
+    for result, most in zip(results, (smaller, 1, 1), strict=True):
+        assert ((result >= 0) & (result <= most)).all()  # not even rounding takes it out
     return tuple(result.double().numpy() for result in results)
 
 

@@ -138,8 +138,8 @@ def test_padding_changes_nothing(training: bool) -> None:
     padded = torch.full((3, 200, 4), math.inf, dtype=points.dtype)
     padded[:, 30:150:2] = points
     padded[1, :30] = math.nan
-    padded[2, 150:, :3] = 0.5  # in the range, but for its reflectance
-    padded[2, 170:, 3] = math.nan
+    padded[2, :20, :3] = 0.5  # in the range, but for its reflectance
+    padded[2, :10, 3] = math.nan
     padded[0, :30, 0] = -math.inf
     padded[0, 20:30] = torch.tensor([math.nan, 0, 0, 0])
     assert torch.equal(model(padded), expected)
@@ -153,17 +153,16 @@ def test_a_cloud_has_the_map_it_has_alone() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_lower_borders_are_inside_and_upper_ones_outside(dtype: torch.dtype) -> None:
-    kitti = Pillars()
-
-    def places(*rows: tuple[Any, Any, Any]) -> list[list[int]]:
+    def places(*rows: tuple[Any, Any, Any], pillars: Pillars = Pillars()) -> list[list[int]]:
         xyz = torch.tensor([rows], dtype=dtype)
-        return pillarize(torch.nn.functional.pad(xyz, (0, 1)), kitti, 100).places.T.tolist()
+        return pillarize(torch.nn.functional.pad(xyz, (0, 1)), pillars, 100).places.T.tolist()
 
     def below(number: float) -> float:
         return torch.nextafter(torch.tensor(number, dtype=dtype), torch.tensor(-100, dtype=dtype)).item()
 
     assert places((0.0, -39.68, -3.0)) == [[0, 0, 0]]
     assert places((below(69.12), below(39.68), below(1.0))) == [[0, 495, 431]]
+    assert places((below(8.0), 0, 0), pillars=Pillars(rows=2, columns=50)) == [[0, 1, 49]]  # 49.999996 is 50 in float32
     for outside in (
         (69.12, 0, 0), (0, 39.68, 0), (0, 0, 1.0), (below(0.0), 0, 0), (0, below(-39.68), 0), (0, 0, below(-3.0)),
     ):  # fmt: skip

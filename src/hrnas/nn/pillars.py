@@ -49,7 +49,7 @@ def pillarize(points: Tensor, pillars: Pillars, most: int) -> Pillarized:
     # A point just below the upper border may be rounded onto it.
     column = (flat[:, 0] / cell).long().clamp_(max=columns - 1)
     row = ((flat[:, 1] + side) / cell).long().clamp_(max=rows - 1)
-    keys = (index // max(1, length) * rows + row) * columns + column
+    keys = (index // length * rows + row) * columns + column
     if clouds * rows * columns < 2**31:
         keys = keys.int()  # is sorted in a quarter of the time
     keys, order = keys.sort(stable=True)
