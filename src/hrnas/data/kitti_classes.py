@@ -4,10 +4,11 @@ Sources: PointPillars (CVPR 2019), section 4.1, the anchors' sizes; the developm
 the neighbouring classes. The lidar is 1.73 m above the ground.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from hrnas.data.kitti_files import NOT_AN_OBJECT
-from hrnas.data.pictures import RGB
+from hrnas.data.pictures import RGB, default_palette
 from hrnas.structures import BoxClass
 
 GROUND: Final = -1.73
@@ -39,3 +40,9 @@ TYPES: Final = (
     NOT_AN_OBJECT,
 )
 """All types of KITTI's label files."""
+
+
+def colors_of(names: Sequence[str]) -> tuple[RGB, ...]:
+    """Return a colour for each class, for pictures: those of the benchmark's classes, distinct ones for other sets."""
+    known = {known.name: color for known, color in zip(CLASSES, COLORS, strict=True)}
+    return tuple(known[name] for name in names) if set(names) <= set(known) else default_palette(len(names))

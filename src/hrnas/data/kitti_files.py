@@ -176,14 +176,14 @@ def _objects(types: Iterable[str], table: NDArray[np.float64]) -> KittiObjects:
     """Return objects from what follows the type on each line."""
     return KittiObjects(
         types=tuple(types),
-        truncated=table[:, 0],
+        truncated=table[:, 0].copy(),
         occluded=table[:, 1].astype(np.int64),
-        alphas=table[:, 2],
-        boxes_2d=table[:, 3:7],
-        sizes=table[:, 7:10],
-        locations=table[:, 10:13],
-        rotations=table[:, 13],
-        scores=table[:, 14] if table.shape[1] == _LABEL_COLUMNS else np.ones(len(table)),
+        alphas=table[:, 2].copy(),
+        boxes_2d=table[:, 3:7].copy(),
+        sizes=table[:, 7:10].copy(),
+        locations=table[:, 10:13].copy(),
+        rotations=table[:, 13].copy(),
+        scores=table[:, 14].copy() if table.shape[1] == _LABEL_COLUMNS else np.ones(len(table)),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnas.geometry.boxes import corners, wrapped
 from hrnas.structures import Boxes3D, Calibration, KittiObjects
 
 NEAREST: Final = 0.1
@@ -43,7 +44,8 @@ def in_view(points: Points, calibration: Calibration, image_size: tuple[int, int
     """
     column, row, depth = to_image(points[:, :3], calibration).T
     height, width = image_size
-    return (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    seen: NDArray[np.bool_] = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return seen
 
 
 def to_lidar(objects: KittiObjects, calibration: Calibration) -> NDArray[np.float64]:
@@ -81,12 +83,11 @@ def to_objects(
     locations[:, 1] += height / 2
     ahead = np.linalg.solve(_from_above(rotation), np.stack([np.cos(yaw), np.sin(yaw)]))  # (2, M): x, z
     rotations = np.arctan2(-ahead[1], ahead[0])
-    alphas = rotations - np.arctan2(locations[:, 0], locations[:, 2])
     objects = KittiObjects(
         types=tuple(names[label] for label in boxes.labels),
         truncated=np.full(len(boxes), -1.0),
         occluded=np.full(len(boxes), -1, np.int64),
-        alphas=np.arctan2(np.sin(alphas), np.cos(alphas)),
+        alphas=wrapped(rotations - np.arctan2(locations[:, 0], locations[:, 2])),
         boxes_2d=np.zeros((len(boxes), 4)),
         sizes=np.stack([height, width, length], 1),
         locations=locations,
@@ -117,17 +118,14 @@ def chosen(
 def object_corners(objects: KittiObjects) -> NDArray[np.float64]:
     """Return the corners of the objects' boxes in the rectified camera's frame, (M, 8, 3).
 
-    First the four of the bottom, round from front and left, as the object itself sees it, clockwise from above; then
-    those above them in the same order.
+    In the order of `geometry.boxes.corners`: the bottom's front left, rear left, rear right and front right, as the
+    object itself sees it, then those above them.
     """
+    x, y, z = objects.locations.T
     height, width, length = objects.sizes.T
-    along = np.array([1, 1, -1, -1] * 2) * length[:, None] / 2  # (M, 8)
-    across = np.array([1, -1, -1, 1] * 2) * width[:, None] / 2
-    up = np.array([0] * 4 + [1] * 4) * height[:, None]
-    cos, sin = np.cos(objects.rotations)[:, None], np.sin(objects.rotations)[:, None]
-    # The length lies along (cos, 0, -sin); what is left of it, seen from above, along (sin, 0, cos).
-    corners = np.stack([cos * along + sin * across, -up, -sin * along + cos * across], 2)
-    return corners + objects.locations[:, None]
+    # With z up, as that function has it: right, ahead, up.
+    upright = corners(np.stack([x, z, height / 2 - y, length, width, height, -objects.rotations], 1))
+    return upright[..., [0, 2, 1]] * (1, -1, 1)
 
 
 def projected_edges(objects: KittiObjects, calibration: Calibration) -> NDArray[np.float64]:
@@ -173,7 +171,8 @@ def _lidar_to_camera(calibration: Calibration) -> tuple[NDArray[np.float64], NDA
 
 def _from_above(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how directions seen from above go from the camera's x, z to the lidar's x, y, (2, 2)."""
-    return np.linalg.inv(rotation)[:2, ::2]
+    seen: NDArray[np.float64] = np.linalg.inv(rotation)[:2, ::2]
+    return seen
 
 
 def _project(points: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
