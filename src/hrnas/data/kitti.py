@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hrnas.data.decoding import picture_size
 from hrnas.data.description import Split, SplitKitti
 from hrnas.data.kitti_files import POINT_BYTES, cut_off, no_objects, read_calibration, read_objects, read_points
@@ -22,7 +25,7 @@ from hrnas.data.kitti_frames import in_view
 from hrnas.data.layout import check_folders
 from hrnas.data.pictures import RGB
 from hrnas.errors import InputError
-from hrnas.structures import BoxClass, KittiObjects, Sample, Scene
+from hrnas.structures import BoxClass, Sample, Scene
 
 SPLIT_SOURCES: Final[dict[Split, SplitKitti]] = {
     "train": SplitKitti(kitti="training", list="ImageSets/train.txt"),
@@ -59,37 +62,50 @@ class KittiSet:
         return len(self.frames)
 
     def read(self, index: int) -> Sample[Scene]:
-        """Read frame `index` as `read_frame`. Raises InputError also for an object of a class that has no size."""
-        sample = read_frame(self.frames[index], index)
-        objects = sample.truth.objects
-        for place, (name, size) in enumerate(zip(objects.types, objects.sizes.tolist(), strict=True), 1):
+        """Return the points of frame `index` that the camera sees, float32 (P, 4), with its scene; P may be 0.
+
+        KITTI labels what its camera sees; what is beside is unknown. Raises InputError as `scene` and `read_points`.
+        """
+        frame, scene = self.frames[index], self.scene(index)
+        return Sample(image=read_cloud(frame, scene), truth=scene, name=frame.name)
+
+    def scene(self, index: int) -> Scene:
+        """Return what is known of frame `index`, without its points.
+
+        Raises InputError naming the file that is not as it must be, also for an object of a class without a size.
+        """
+        scene = read_scene(self.frames[index], index)
+        for place, (name, size) in enumerate(zip(scene.objects.types, scene.objects.sizes.tolist(), strict=True), 1):
             if name in self.names and min(size) <= 0:
                 raise InputError(
                     f"Label file {self.frames[index].labels}: object {place}, a {name}, is {' x '.join(map(str, size))}"
                     " m (height x width x length); each must be above 0. Mend it, or make it a DontCare."
                 )
-        return sample
+        return scene
 
     def pictures(self) -> dict[str, list[int]]:
         """Return the samples of each picture by its name: one."""
         return {frame.name: [index] for index, frame in enumerate(self.frames)}
 
 
-def read_frame(frame: Frame, index: int) -> Sample[Scene]:
-    """Return a frame's points that the camera sees, float32 (P, 4), and what is known of it; P may be 0.
+def read_scene(frame: Frame, index: int) -> Scene:
+    """Return what is known of a frame; no objects without labels. index: of the sample in its set.
 
-    KITTI labels what its camera sees, all around is unknown. index: of the sample in its set. Raises InputError naming
-    the file that is not as it must be.
+    Raises InputError naming the file that is not as it must be.
     """
-    calibration = read_calibration(frame.calibration)
-    image_size = IMAGE_SIZE if frame.image is None else picture_size(frame.image, "Image")
-    objects: KittiObjects = no_objects() if frame.labels is None else read_objects(frame.labels)
-    points = read_points(frame.points)
-    return Sample(
-        image=points[in_view(points, calibration, image_size)],
-        truth=Scene(objects=objects, calibration=calibration, image_size=image_size, image=frame.image, index=index),
-        name=frame.name,
+    return Scene(
+        objects=no_objects() if frame.labels is None else read_objects(frame.labels),
+        calibration=read_calibration(frame.calibration),
+        image_size=IMAGE_SIZE if frame.image is None else picture_size(frame.image, "Image"),
+        image=frame.image,
+        index=index,
     )
+
+
+def read_cloud(frame: Frame, scene: Scene) -> NDArray[np.float32]:
+    """Return the points of a frame that its camera sees, float32 (P, 4). Raises InputError as `read_points`."""
+    points = read_points(frame.points)
+    return points[in_view(points, scene.calibration, scene.image_size)]
 
 
 def frame_at(points: Path) -> Frame:

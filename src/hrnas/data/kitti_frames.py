@@ -69,6 +69,16 @@ def to_lidar(objects: KittiObjects, calibration: Calibration) -> NDArray[np.floa
     )
 
 
+def boxes_of(objects: KittiObjects, names: Sequence[str], calibration: Calibration) -> Boxes3D:
+    """Return the boxes in the lidar's frame of the objects whose type is a class's name, in their order."""
+    ours = chosen(objects, np.array([name in names for name in objects.types], np.bool_))
+    return Boxes3D(
+        boxes=to_lidar(ours, calibration),
+        labels=np.array([names.index(name) for name in ours.types], np.int64),
+        scores=ours.scores,
+    )
+
+
 def to_objects(
     boxes: Boxes3D, names: Sequence[str], calibration: Calibration, image_size: tuple[int, int]
 ) -> KittiObjects:
@@ -128,7 +138,26 @@ def object_corners(objects: KittiObjects) -> NDArray[np.float64]:
     return upright[..., [0, 2, 1]] * (1, -1, 1)
 
 
-def projected_edges(objects: KittiObjects, calibration: Calibration) -> NDArray[np.float64]:
+def projected_boxes(
+    objects: KittiObjects, calibration: Calibration, image_size: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Return the boxes in the image around the objects' boxes in space, (M, 4): left, top, right, bottom.
+
+    Cut to the image, whose last pixel is at width - 1, height - 1, as KITTI's labels are; nan for objects that lie
+    wholly behind the camera or outside the image.
+    """
+    ends = _projected_edges(objects, calibration).reshape(len(objects), -1, 2)  # (M, 24, 2)
+    is_behind = np.isnan(ends).all((1, 2)) if len(objects) else np.zeros(0, bool)
+    low = np.where(np.isnan(ends), np.inf, ends).min(1, initial=np.inf)
+    high = np.where(np.isnan(ends), -np.inf, ends).max(1, initial=-np.inf)
+    last = np.array([image_size[1] - 1, image_size[0] - 1], np.float64)
+    is_outside = (high <= 0).any(1) | (low >= last).any(1)
+    boxes = np.concatenate([np.clip(low, 0, last), np.clip(high, 0, last)], 1)
+    boxes[is_behind | is_outside] = np.nan
+    return boxes
+
+
+def _projected_edges(objects: KittiObjects, calibration: Calibration) -> NDArray[np.float64]:
     """Return the 12 edges of the objects' boxes in the image, (M, 12, 2, 2): the column and row of both ends.
 
     Of an edge that reaches behind the camera the part ahead of it; nan where there is none. Not cut to the image.
@@ -144,25 +173,6 @@ def projected_edges(objects: KittiObjects, calibration: Calibration) -> NDArray[
     return _project(ends.reshape(-1, 3), calibration)[:, :2].reshape(-1, 12, 2, 2)
 
 
-def projected_boxes(
-    objects: KittiObjects, calibration: Calibration, image_size: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Return the boxes in the image around the objects' boxes in space, (M, 4): left, top, right, bottom.
-
-    Cut to the image, whose last pixel is at width - 1, height - 1, as KITTI's labels are; nan for objects that lie
-    wholly behind the camera or outside the image.
-    """
-    ends = projected_edges(objects, calibration).reshape(len(objects), -1, 2)  # (M, 24, 2)
-    is_behind = np.isnan(ends).all((1, 2)) if len(objects) else np.zeros(0, bool)
-    low = np.where(np.isnan(ends), np.inf, ends).min(1, initial=np.inf)
-    high = np.where(np.isnan(ends), -np.inf, ends).max(1, initial=-np.inf)
-    last = np.array([image_size[1] - 1, image_size[0] - 1], np.float64)
-    is_outside = (high <= 0).any(1) | (low >= last).any(1)
-    boxes = np.concatenate([np.clip(low, 0, last), np.clip(high, 0, last)], 1)
-    boxes[is_behind | is_outside] = np.nan
-    return boxes
-
-
 def _lidar_to_camera(calibration: Calibration) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the rotation (3, 3) and the shift (3,) from the lidar's frame to the rectified camera's."""
     moved = calibration.r0_rect @ calibration.tr_velo_to_cam
@@ -171,8 +181,7 @@ def _lidar_to_camera(calibration: Calibration) -> tuple[NDArray[np.float64], NDA
 
 def _from_above(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how directions seen from above go from the camera's x, z to the lidar's x, y, (2, 2)."""
-    seen: NDArray[np.float64] = np.linalg.inv(rotation)[:2, ::2]
-    return seen
+    return np.asarray(np.linalg.inv(rotation)[:2, ::2], np.float64)
 
 
 def _project(points: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
