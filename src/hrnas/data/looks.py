@@ -34,7 +34,7 @@ COUNTED: Final = {
 }
 """What is counted for each class or joint, by task."""
 
-_BIRD_HEIGHT: Final = 640
+_BIRD_HEIGHT: Final = 480
 """Of the picture from above, in pixels."""
 
 
