@@ -320,9 +320,11 @@ def test_the_doctor_tells_what_is_likely_unmeant(root: Path) -> None:
     ]
 
 
-def test_the_doctor_finds_broken_and_repeated_frames(root: Path) -> None:
+@pytest.mark.parametrize("image", [".png", None])
+def test_the_doctor_finds_broken_and_repeated_frames(tmp_path: Path, image: str | None) -> None:
+    root = write_set(tmp_path, image=image)
     training = root / "training"
-    for part, ending in (("velodyne", "bin"), ("calib", "txt"), ("label_2", "txt"), ("image_2", "png")):
+    for part, ending in (("velodyne", "bin"), ("calib", "txt"), ("label_2", "txt")):
         files = [training / part / f"{name}.{ending}" for name in ("000001", "000002")]
         files[1].write_bytes(files[0].read_bytes())
     (training / "calib" / "000000.txt").write_text("")

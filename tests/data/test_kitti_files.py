@@ -170,7 +170,9 @@ def test_objects_are_read_back_to_the_bit(tmp_path: Path, scored: bool) -> None:
     # The kit's readme: a type, then numbers, 15 columns and the score; %lf reads plain decimals wherever it is built.
     number = r"-?\d+\.\d{2,}"
     line = rf"\w+ (-1|{number}) -?\d {' '.join([number] * (13 if scored else 12))}"
-    assert all(re.fullmatch(line, text) for text in file.read_text().splitlines())
+    texts = file.read_text().splitlines()
+    assert all(re.fullmatch(line, text) for text in texts)
+    assert [text.split()[1] == "-1" for text in texts] == (objects.truncated == -1).tolist()
 
 
 @pytest.mark.parametrize("scored", [False, True])

@@ -119,6 +119,17 @@ def test_boxes_go_to_the_camera_and_back(tilt: float) -> None:
     assert (np.abs(found.rotations) <= np.pi).all()
 
 
+def test_the_yaw_is_that_of_the_length_seen_from_above() -> None:
+    """Of a camera that is turned aside and tilted, not of one that looks along x."""
+    calibration = camera(np.random.default_rng(11), tilt=0.2)
+    found = to_objects(boxes3d(random_boxes(50, seed=6)), NAMES, calibration, (10_000, 10_000))
+    in_camera = object_corners(found)
+    ahead = in_camera[:, [0, 3]].mean(1) - in_camera[:, [1, 2]].mean(1)  # (M, 3)
+    x, y, _ = np.linalg.inv(calibration.r0_rect @ calibration.tr_velo_to_cam[:, :3]) @ ahead.T
+    np.testing.assert_allclose(to_lidar(found, calibration)[:, 6], np.arctan2(y, x), atol=1e-9)
+    assert np.abs(np.sin(to_lidar(found, calibration)[:, 6] + found.rotations + np.pi / 2)).max() > 0.05
+
+
 def test_without_a_tilt_the_corners_are_the_boxs_own() -> None:
     calibration = camera()
     boxes = random_boxes(100, seed=3)
@@ -165,7 +176,8 @@ def test_the_box_in_the_image_is_around_all_of_the_object_ahead_of_the_camera() 
 
 
 def test_boxes_behind_the_camera_or_outside_its_image_are_left_out() -> None:
-    boxes = np.array([CAR, (-12.0, 2, -0.95, 3.9, 1.6, 1.56, 0.1), (12.0, 60, -0.95, 3.9, 1.6, 1.56, 0.1)])
+    places = ((-12.0, 2, -0.95), (12, 60, -0.95), (12, -60, -0.95), (12, 0, 20), (12, 0, -20))
+    boxes = np.array([CAR, *((*place, 3.9, 1.6, 1.56, 0.1) for place in places)])
     found = to_objects(boxes3d(boxes), NAMES, camera(), IMAGE_SIZE)
     assert found.types == ("Car",)
     wide = to_objects(boxes3d(np.array([(3.0, 0, -0.95, 3.9, 8.0, 1.56, 0)])), NAMES, camera(), IMAGE_SIZE)
