@@ -65,15 +65,13 @@ def bird_view(
         """Return column, row of points (..., 2): x, y."""
         return np.stack([width / 2 - points[..., 1] * zoom, (ahead - points[..., 0]) * zoom], axis=-1)
 
-    lidar = seen(np.zeros(2))
-    rings = _Canvas(_plain((height, width)), thick=1)
-    for metres in range(_RING, int(np.hypot(ahead, aside)), _RING):
-        turns = np.linspace(0, 2 * np.pi, 181)
-        rings.line(lidar + metres * zoom * np.stack([np.sin(turns), np.cos(turns)], axis=1), (*_QUIET, 60), 1)
-    rings.area(lidar + zoom * np.array([(-0.9, 0.9), (0, -1.3), (0.9, 0.9)]), (*_QUIET, 255))
-    picture = _with_points(rings.finished(), seen(cloud[:, :2].astype(np.float64)), cloud[:, 2])
-
+    picture = _with_points(_plain((height, width)), seen(cloud[:, :2].astype(np.float64)), cloud[:, 2])
     canvas = _Canvas(picture, thick=max(1.0, height / 550))
+    lidar = seen(np.zeros(2))
+    turns = np.linspace(0, 2 * np.pi, 181)
+    for metres in range(_RING, int(np.hypot(ahead, aside)), _RING):
+        canvas.line(lidar + metres * zoom * np.stack([np.sin(turns), np.cos(turns)], axis=1), (*_QUIET, 60))
+    canvas.area(lidar + zoom * np.array([(-0.9, 0.9), (0, -1.3), (0.9, 0.9)]), (*_QUIET, 255))
     if names:
         canvas.legend(
             names, colors, [kind for kind, boxes in (("found", found), ("truth", truth)) if boxes is not None]
@@ -175,7 +173,7 @@ class _Canvas:
 
     def caption(self, outline: Array, text: str, color: RGB) -> None:
         """Have a text written beside what an outline surrounds, in the end and where there is room then."""
-        if ((outline.max(axis=0) > 0) & (outline.min(axis=0) < self._size)).all():
+        if len(outline) and ((outline.max(axis=0) > 0) & (outline.min(axis=0) < self._size)).all():
             self._captions.append(
                 (np.stack([outline.min(axis=0), outline.max(axis=0)]).clip(0, self._size), text, color)
             )
@@ -257,15 +255,16 @@ def _with_points(picture: Picture, places: Array, heights: NDArray[np.float32]) 
     colors = np.stack([np.interp(heights, _HEIGHTS, part) for part in _HEIGHT_COLORS.T], axis=1)  # (P, 3)
     base = np.floor(places).astype(np.int64)
     # A dot spreads over 3x3 pixels, by a Gaussian around its place; the grid has a margin for it.
-    sums = np.zeros(((height + 2) * (width + 2), 4))
-    for down in (-1, 0, 1):
-        for across in (-1, 0, 1):
-            offsets = base + 0.5 + (across, down) - places
-            weights = np.exp(-(offsets**2).sum(axis=1) / (2 * 0.55**2))
-            flat = (base[:, 1] + 1 + down) * (width + 2) + base[:, 0] + 1 + across
-            for channel, values in enumerate((weights, *(weights * part for part in colors.T))):
-                sums[:, channel] += np.bincount(flat, values, len(sums))
-    sums = sums.reshape(height + 2, width + 2, 4)[1:-1, 1:-1]
+    steps = np.stack(np.mgrid[-1:2, -1:2], axis=-1).reshape(9, 1, 2)  # across, down
+    weights = np.exp(-((base + 0.5 + steps - places) ** 2).sum(axis=2) / (2 * 0.55**2))  # (9, P)
+    flat = ((base + 1 + steps) * (1, width + 2)).sum(axis=2).ravel()
+    sums = np.stack(
+        [
+            np.bincount(flat, (weights * part).ravel(), (height + 2) * (width + 2))
+            for part in (np.ones(len(base)), *colors.T)
+        ],
+        axis=1,
+    ).reshape(height + 2, width + 2, 4)[1:-1, 1:-1]
     opacity = 1 - np.exp(-2.2 * sums[..., :1])
     mixed = picture * (1 - opacity) + sums[..., 1:] / np.maximum(sums[..., :1], 1e-9) * opacity
     return (mixed + 0.5).astype(np.uint8)
