@@ -195,11 +195,19 @@ def flip_a_bit(file: Path) -> None:
     file.write_bytes(content)
 
 
+def encrypt(file: Path) -> None:
+    """Say of the archive's first file that it is encrypted."""
+    content = bytearray(file.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    file.write_bytes(content)
+
+
 @pytest.mark.parametrize("damage", [
     lambda file: file.write_bytes(b""),
     lambda file: file.write_bytes(file.read_bytes()[:-200]),
     lambda file: file.write_bytes(b"not an archive"),
     flip_a_bit,
+    encrypt,
     without("ends"),
     changed("boxes", lambda boxes: boxes[:, :6]),
     changed("points", lambda points: points.astype(np.float64)),
