@@ -191,6 +191,7 @@ def test_a_box_in_the_image_fills_its_box_in_two_dimensions(box: Any) -> None:
     (1.0, 1.5, -0.9, 4.0, 1.6, 1.5, 0.1),  # its rear end is behind the camera
     (1.0, 1.5, -0.9, 4.0, 1.6, 1.5, 3.2),  # its front is
     (3.0, -2.0, -0.9, 9.0, 1.6, 1.5, 0.5),
+    (1.0, 0.0, -0.08, 4.0, 0.04, 0.04, 0.02),  # around the camera, so that it is seen up to the nearest
 ])  # fmt: skip
 def test_edges_are_drawn_as_far_as_they_lie_ahead(box: Any, is_truth: bool) -> None:
     boxes = boxes3d(box)
@@ -250,15 +251,15 @@ def test_an_image_lies_below_and_stays_as_it_was() -> None:
 
 
 def test_what_is_near_lies_over_what_is_far() -> None:
-    near, far = (10.0, 0.0, -0.9, 1.0, 2.0, 1.6, np.pi), (20.0, 0.0, -0.9, 1.0, 2.0, 1.6, np.pi)
-    alone = camera(None, boxes3d(near))
+    near, far = (10.0, 0.0, -0.9, 1.0, 2.0, 1.6, np.pi), (20.0, 1.5, -0.9, 1.0, 2.0, 6.0, np.pi)
+    # Where an upright edge of the far box passes behind the upper edge of the near one.
+    column = int(to_image(np.array([[19.5, 0.5, 0]]), CAMERA)[0, 0])
+    edge = int(to_image(np.array([[9.5, 0.5, -0.1]]), CAMERA)[0, 1])
+    row = edge - 2 + int(camera(None, boxes3d(near))[edge - 2 : edge + 3, column, 2].argmax())
+    assert camera(None, boxes3d(far, labels=[1]))[row, column, 0] > 150
     for boxes in (boxes3d(near, far, labels=[0, 1]), boxes3d(far, near, labels=[1, 0])):
-        both = camera(None, boxes)
-        row, column = (int(part) for part in to_image(corners(np.array([near]))[0][[0]], CAMERA)[0, 1::-1])
-        assert np.array_equal(both[row, column], alone[row, column])
-    assert np.array_equal(
-        camera(None, boxes3d(near, far, labels=[0, 1])), camera(None, boxes3d(far, near, labels=[1, 0]))
-    )
+        red, _, blue = camera(None, boxes)[row, column].astype(int)
+        assert blue > red + 60
 
 
 def test_without_an_image_the_points_are_shown() -> None:

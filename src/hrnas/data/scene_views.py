@@ -55,15 +55,14 @@ def training_cloud(
     assert options.scale is not None
     assert options.flip is not None
     assert options.rotation is not None
-    # Always the same number of draws, so that one option's value does not change what the others draw.
+    # Before what depends on options.objects, so that one option's value does not change what the others draw.
     mirrored, turned, scaled = rng.random(3)
-    of_objects, of_order = (np.random.default_rng(seed) for seed in rng.integers(2**63, size=2))
     scene = sample.truth
     boxes = boxes_of(scene.objects, [known.name for known in classes], scene.calibration)
     cloud = np.asarray(sample.image, np.float32)
     if database is not None and options.objects:
-        cloud, boxes = _filled_up(cloud, boxes, scene, database, options.objects, of_objects)
-    cloud = cloud[of_order.permutation(len(cloud))]  # a copy: the set may share its clouds
+        cloud, boxes = _filled_up(cloud, boxes, scene, database, options.objects, rng)
+    cloud = cloud[rng.permutation(len(cloud))]  # a copy: the set may share its clouds
 
     flip = mirrored < options.flip
     angle = np.deg2rad(options.rotation) * (2 * turned - 1)
