@@ -148,7 +148,8 @@ class _Canvas:
         self._finer = max(1, min(3, int((7e6 / float(self._size.prod())) ** 0.5)))
         self._large = Image.fromarray(picture.repeat(self._finer, axis=0).repeat(self._finer, axis=1))
         self._draw = ImageDraw.Draw(self._large, "RGBA")  # which blends colours with what is there
-        self._font = ImageFont.load_default(size=max(11, round(float(self._size.min()) / 70)))
+        self._tall = max(11, round(float(self._size.min()) / 70))
+        self._font = ImageFont.load_default(size=self._tall)
         self._captions: list[tuple[Array, str, RGB]] = []
         self._texts: list[tuple[float, float, str, RGB]] = []
 
@@ -180,7 +181,7 @@ class _Canvas:
 
     def legend(self, names: Sequence[str], colors: Sequence[RGB], kinds: Sequence[str]) -> None:
         """Explain colours and lines in the lower left corner; kinds: of boxes that there are, "found" and "truth"."""
-        tall = self._font.size
+        tall = self._tall
         row, wide = 1.6 * tall, 2.2 * tall
         x, y = row / 2, self._size[1] - row * (len(names) + len(kinds)) - row / 4
         for text, color in [*zip(names, colors, strict=True), *((kind, _WHITE) for kind in kinds)]:
@@ -203,7 +204,7 @@ class _Canvas:
         taken: list[Array] = []
         boxes = [box for box, _, _ in self._captions]
         for (low, high), text, color in self._captions:
-            size = np.array([self._font.getlength(text), self._font.size])
+            size = np.array([self._font.getlength(text), self._tall])
             middle = (low + high - size) / 2
             corners = [
                 np.array([high[0] + 4, middle[1]]),
@@ -255,7 +256,7 @@ def _with_points(picture: Picture, places: Array, heights: NDArray[np.float32]) 
     colors = np.stack([np.interp(heights, _HEIGHTS, part) for part in _HEIGHT_COLORS.T], axis=1)  # (P, 3)
     base = np.floor(places).astype(np.int64)
     # A dot spreads over 3x3 pixels, by a Gaussian around its place; the grid has a margin for it.
-    steps = np.stack(np.mgrid[-1:2, -1:2], axis=-1).reshape(9, 1, 2)  # across, down
+    steps = np.array([[(across, down)] for down in (-1, 0, 1) for across in (-1, 0, 1)])  # (9, 1, 2)
     weights = np.exp(-((base + 0.5 + steps - places) ** 2).sum(axis=2) / (2 * 0.55**2))  # (9, P)
     flat = ((base + 1 + steps) * (1, width + 2)).sum(axis=2).ravel()
     sums = np.stack(
@@ -266,7 +267,7 @@ def _with_points(picture: Picture, places: Array, heights: NDArray[np.float32]) 
         axis=1,
     ).reshape(height + 2, width + 2, 4)[1:-1, 1:-1]
     opacity = 1 - np.exp(-2.2 * sums[..., :1])
-    mixed = picture * (1 - opacity) + sums[..., 1:] / np.maximum(sums[..., :1], 1e-9) * opacity
+    mixed: Array = picture * (1 - opacity) + sums[..., 1:] / np.maximum(sums[..., :1], 1e-9) * opacity
     return (mixed + 0.5).astype(np.uint8)
 
 
@@ -296,7 +297,7 @@ def _projected(points: Array, calibration: Calibration) -> Array:
             kept.append(start)
         if (start[2] >= NEAREST) != (end[2] >= NEAREST):
             kept.append(start + (NEAREST - start[2]) / (end[2] - start[2]) * (end - start))
-    ahead = np.array(kept).reshape(-1, 3)
+    ahead: Array = np.array(kept, np.float64).reshape(-1, 3)
     return ahead[:, :2] / ahead[:, 2:]
 
 
@@ -307,6 +308,6 @@ def _faces_camera(face: Array, calibration: Calibration) -> bool:
     return bool(outward @ (camera - face[0]) > 0)
 
 
-def _is_of(edge: tuple[int, int], faces: list[tuple[int, ...]]) -> bool:
+def _is_of(edge: tuple[int, int], faces: Sequence[tuple[int, ...]]) -> bool:
     """Return whether an edge is one of a face's."""
     return any(set(edge) <= set(face) for face in faces)
