@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hrnas.arch.architecture import AnchorHead
+from hrnas.arch.space import YAWS
 from hrnas.geometry.boxes import wrapped
 from hrnas.geometry.suppression import suppressed
 from hrnas.structures import BoxClass, Boxes3D
 
 STRIDE: Final = 2
 """Of the map, in pillars."""
-TURNS: Final = 2
-"""Anchors of a class at a place: along x, along y."""
 FIELDS: Final = 10
 """Of a target: the anchor's number, its class (IGNORED_ANCHOR: none), 7 residuals, the direction."""
 IGNORED_ANCHOR: Final = -1
@@ -76,7 +75,7 @@ class AnchorGrid:
         return cls(classes=tuple(classes), rows=rows // STRIDE, columns=columns // STRIDE, step=STRIDE * cell)
 
     def __len__(self) -> int:
-        return len(self.classes) * TURNS * self.rows * self.columns
+        return len(self.classes) * YAWS * self.rows * self.columns
 
     @cached_property
     def x(self) -> Array:
@@ -90,15 +89,15 @@ class AnchorGrid:
 
     def boxes(self, numbers: NDArray[np.int64]) -> Array:
         """Return the anchors of these numbers (R,) as boxes (R, 7)."""
-        kinds, rows, columns = np.unravel_index(numbers, (len(self.classes) * TURNS, self.rows, self.columns))
-        labels, turns = np.divmod(kinds, TURNS)
+        kinds, rows, columns = np.unravel_index(numbers, (len(self.classes) * YAWS, self.rows, self.columns))
+        labels, turns = np.divmod(kinds, YAWS)
         sizes = np.array([known.size for known in self.classes])
         heights = np.array([known.z for known in self.classes])
         return np.column_stack([self.x[columns], self.y[rows], heights[labels], sizes[labels], turns * math.pi / 2])
 
     def number(self, label: int, turn: int, row: int, column: int) -> int:
         """Return the number of an anchor."""
-        return ((label * TURNS + turn) * self.rows + row) * self.columns + column
+        return ((label * YAWS + turn) * self.rows + row) * self.columns + column
 
     def holds(self, boxes: Array) -> NDArray[np.bool_]:
         """Return which boxes (M, 7) have their middle within the map, seen from above."""
@@ -194,7 +193,7 @@ def decoded(residuals: Tensor, directions: Tensor, anchors: Tensor) -> Tensor:
     middles = residuals[:, :3] * torch.cat([diagonals, diagonals, anchors[:, 5:6]], 1) + anchors[:, :3]
     sizes = residuals[:, 3:6].clamp(-_LARGEST, _LARGEST).exp() * anchors[:, 3:6]
     # Half turns leave the box where it is: the first one from the limit on, and another for direction 1.
-    turned = torch.remainder(residuals[:, 6] + anchors[:, 6] - _HALF_TURN, math.pi) + directions * math.pi
+    turned = torch.remainder(residuals[:, 6] + anchors[:, 6] - _HALF_TURN, math.pi) + math.pi * directions.to(residuals)
     yaw = turned + _HALF_TURN
     yaw = torch.where(yaw > math.pi, yaw - 2 * math.pi, yaw)
     return torch.cat([middles, sizes, yaw[:, None]], 1)
@@ -206,7 +205,7 @@ def split_outputs(outputs: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Te
     Logits of the classes (B, A, K, H0, W0), residuals (B, A, 7, H0, W0), logits of the directions (B, A, 2, H0, W0).
     """
     parts = (num_classes, AnchorHead.BOX, AnchorHead.DIRECTIONS)
-    anchors = TURNS * num_classes
+    anchors = YAWS * num_classes
     logits, residuals, directions = (
         part.unflatten(1, (anchors, -1)) for part in outputs.split([anchors * size for size in parts], 1)
     )
@@ -227,9 +226,7 @@ def found_boxes(outputs: Tensor, grid: AnchorGrid) -> Boxes3D:
 
     anchors = torch.from_numpy(grid.boxes(likely.cpu().numpy())).to(residuals)
     kinds, places = likely // (grid.rows * grid.columns), likely % (grid.rows * grid.columns)
-    boxes = decoded(
-        residuals.flatten(2)[kinds, :, places], directions.flatten(2)[kinds, :, places].argmax(1), anchors
-    )
+    boxes = decoded(residuals.flatten(2)[kinds, :, places], directions.flatten(2)[kinds, :, places].argmax(1), anchors)
     kept = [likely[:0]]
     for label in labels.unique().tolist():
         own = (labels == label).nonzero()[:, 0]
@@ -254,9 +251,7 @@ def _shared(middles: Array, length: float, middle: float, other: float) -> tuple
     return shared[places], places
 
 
-def _certain(
-    grid: AnchorGrid, boxes: Boxes3D, near: Sequence[tuple[NDArray[np.int64], Array]]
-) -> dict[int, int]:
+def _certain(grid: AnchorGrid, boxes: Boxes3D, near: Sequence[tuple[NDArray[np.int64], Array]]) -> dict[int, int]:
     """Return the anchors that stand for a box of the map whatever their overlap: the box's index by their numbers.
 
     near: the numbers and overlaps of the anchors that overlap each box.

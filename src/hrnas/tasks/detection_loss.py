@@ -1,8 +1,8 @@
 """The loss of 3D detection over anchors: what they are (focal), where their boxes are, which way these look.
 
 Source: PointPillars (Lang et al., CVPR 2019), section 2.4: focal loss with alpha .25 and gamma 2, smooth L1 of the
-residuals with the sine of the yaw's difference, cross-entropy of the direction, weighted 1, 2 and 0.2, over the number of
-anchors that stand for a box. Smooth L1 turns from a square to a line at 1/9, as in SECOND (Yan et al., Sensors 2018).
+residuals with the sine of the yaw's difference, cross-entropy of the direction, weighted 1, 2 and 0.2, over the number
+of anchors that stand for a box. Smooth L1 turns from a square to a line at 1/9 (SECOND, Yan et al., Sensors 2018).
 
 B batch, K classes, A anchors a place, H0, W0 rows and columns of the map, R targets of a scene, P of a batch.
 """
