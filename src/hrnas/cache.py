@@ -27,7 +27,7 @@ def load_arrays(file: Path) -> Arrays:
         # Opened here: of a file that is no archive numpy would leave its own handle open.
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError, RuntimeError):
         return {}
 
 
