@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hrnas.cache import Arrays, cache_folder, load_arrays, store_arrays
 from hrnas.data.kitti import Frame, KittiSet
-from hrnas.data.kitti_frames import to_lidar
+from hrnas.data.kitti_frames import boxes_of
 from hrnas.errors import InputError
 from hrnas.geometry.boxes import points_in_boxes
 
@@ -104,13 +104,12 @@ def _files(frame: Frame) -> list[Path]:
 def _cut_out(dataset: KittiSet) -> Arrays:
     """Return the fields of the database of a set's objects, read scene by scene."""
     found: dict[str, list[NDArray[Any]]] = {field.name: [] for field in fields(ObjectDatabase)}
-    label_of = {name: label for label, name in enumerate(dataset.names)}
     for index in range(len(dataset)):
         sample = dataset.read(index)
-        objects = sample.truth.objects
-        known = np.array([label_of.get(name, -1) for name in objects.types], np.int64)
-        boxes, labels = to_lidar(objects, sample.truth.calibration)[known >= 0], known[known >= 0]
-        for box, label, inside in zip(boxes, labels, points_in_boxes(sample.image, boxes), strict=True):
+        known = boxes_of(sample.truth.objects, dataset.names, sample.truth.calibration)
+        for box, label, inside in zip(
+            known.boxes, known.labels, points_in_boxes(sample.image, known.boxes), strict=True
+        ):  # fmt: skip
             if inside.sum() >= LEAST_POINTS:
                 found["points"].append(sample.image[inside])
                 found["ends"].append(inside.sum(keepdims=True))

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hrnas.data.kitti_files import NOT_AN_OBJECT
-from hrnas.data.kitti_frames import to_lidar
+from hrnas.data.kitti_frames import boxes_of, to_lidar
 from hrnas.data.object_database import ObjectDatabase
 from hrnas.data.transforms import AugmentOptions
 from hrnas.geometry.boxes import points_in_boxes, wrapped
@@ -32,14 +32,6 @@ def usual_objects(classes: Sequence[BoxClass]) -> tuple[int, ...]:
     """Return how many objects of each class a scene is filled up to if not told otherwise: of the first the most."""
     first, *_, other = SCENES["objects"]
     return (first, *[other] * len(classes))[: len(classes)]
-
-
-def labelled_boxes(scene: Scene, classes: Sequence[BoxClass]) -> Boxes3D:
-    """Return the boxes of a scene's objects of the classes, M of them in the order of its labels."""
-    known = [known.name for known in classes]
-    labels = np.array([known.index(name) if name in known else -1 for name in scene.objects.types], np.int64)
-    boxes = to_lidar(scene.objects, scene.calibration)
-    return Boxes3D(boxes=boxes[labels >= 0], labels=labels[labels >= 0], scores=scene.objects.scores[labels >= 0])
 
 
 def evaluation_cloud(sample: Sample[Scene]) -> Cloud:
@@ -66,9 +58,11 @@ def training_cloud(
     # Always the same number of draws, so that one option's value does not change what the others draw.
     mirrored, turned, scaled = rng.random(3)
     of_objects, of_order = (np.random.default_rng(seed) for seed in rng.integers(2**63, size=2))
-    cloud, boxes = np.asarray(sample.image, np.float32), labelled_boxes(sample.truth, classes)
+    scene = sample.truth
+    boxes = boxes_of(scene.objects, [known.name for known in classes], scene.calibration)
+    cloud = np.asarray(sample.image, np.float32)
     if database is not None and options.objects:
-        cloud, boxes = _filled_up(cloud, boxes, sample.truth, database, options.objects, of_objects)
+        cloud, boxes = _filled_up(cloud, boxes, scene, database, options.objects, of_objects)
     cloud = cloud[of_order.permutation(len(cloud))]  # a copy: the set may share its clouds
 
     flip = mirrored < options.flip
