@@ -36,7 +36,9 @@ def random_boxes(
     heights = np.array([known.z for known in classes])[labels] + rng.uniform(-0.3, 0.3, count)
     yaws = rng.uniform(-math.pi, math.pi, count)
     return Boxes3D(
-        boxes=np.column_stack([np.array(middles).reshape(-1, 2), heights, sizes, yaws]), labels=labels, scores=np.ones(count)
+        boxes=np.column_stack([np.array(middles).reshape(-1, 2), heights, sizes, yaws]),
+        labels=labels,
+        scores=np.ones(count),
     )
 
 

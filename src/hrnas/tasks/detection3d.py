@@ -6,6 +6,7 @@ Source: PointPillars (Lang et al., CVPR 2019); method.md, row KITTI.
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -19,11 +20,11 @@ from hrnas.data.decoding import read_image
 from hrnas.data.description import DataDescription
 from hrnas.data.kitti import KittiSet, frame_at, read_cloud, read_scene
 from hrnas.data.kitti_files import write_objects
-from hrnas.data.kitti_frames import to_objects
+from hrnas.data.kitti_frames import boxes_of, to_objects
 from hrnas.data.object_database import ObjectDatabase, open_database
 from hrnas.data.opening import DataSet
 from hrnas.data.scene_pictures import GROUND, Picture, bird_view, camera_view
-from hrnas.data.scene_views import SCENES, evaluation_cloud, labelled_boxes, training_cloud, usual_objects
+from hrnas.data.scene_views import SCENES, evaluation_cloud, training_cloud, usual_objects
 from hrnas.data.transforms import AugmentOptions
 from hrnas.errors import InputError
 from hrnas.structures import Boxes3D, Sample, Scene
@@ -34,6 +35,8 @@ from hrnas.tasks.task import EvaluationOptions, TargetOptions
 
 DRAWN_SCORE: Final = 0.3
 """Boxes of a lower score are predicted and written, but not drawn."""
+_DECIMALS: Final = 4
+"""Of the numbers of a result file."""
 
 
 class Detection3D:
@@ -149,7 +152,7 @@ class Detection3D:
             labels=predictions[0].labels[likely],
             scores=predictions[0].scores[likely],
         )
-        truth = labelled_boxes(scene, self.classes) if len(scene.objects) else None
+        truth = boxes_of(scene.objects, self.names, scene.calibration) if len(scene.objects) else None
         camera = camera_view(
             None if scene.image is None else read_image(scene.image),
             truth,
@@ -166,8 +169,13 @@ class Detection3D:
         """Write the boxes that the camera sees as KITTI's result file, NAME.txt, of 16 columns."""
         scene = samples[0].truth
         objects = to_objects(predictions[0], self.names, scene.calibration, scene.image_size)
+        rounded = {
+            name: np.round(value, _DECIMALS)
+            for name, value in vars(objects).items()
+            if isinstance(value, np.ndarray) and value.dtype == np.float64
+        }
         file = folder / f"{name}.txt"
-        write_objects(file, objects, scored=True)
+        write_objects(file, replace(objects, **rounded), scored=True)
         return file
 
     def _grid(self, input_size: tuple[int, int]) -> AnchorGrid:
