@@ -28,7 +28,6 @@ from hrnas.commands.run_directory import check_free, create_run  # noqa: E402
 from hrnas.commands.session import open_training_session  # noqa: E402
 from hrnas.commands.train import TrainOptions  # noqa: E402
 from hrnas.costing.analytic import cost  # noqa: E402
-from hrnas.data.transforms import normalize  # noqa: E402
 from hrnas.engine.averages import Averages  # noqa: E402
 from hrnas.engine.optimization import learning_rate, make_optimizer  # noqa: E402
 from hrnas.engine.training import TrainState, train_step  # noqa: E402
@@ -71,8 +70,8 @@ def cut_once(options: TrainOptions, *, order: str, budget_macs: int) -> dict[str
     started = time.monotonic()
     for batch in batches:
         rate = learning_rate(options.optimizer, step=state.step, steps=options.steps, batch_size=options.batch_size)
-        images, targets = normalize(batch.images.to(session.device)), batch.targets.to(session.device)
-        loss = train_step(state, images, targets, task, rate, accumulate=options.accumulate)
+        inputs, targets = session.prepared(batch.inputs), batch.targets.to(session.device)
+        loss = train_step(state, inputs, targets, task, rate, accumulate=options.accumulate)
         if state.step == cut_step:
             plan = plan_by_magnitude(model, input_size, order, budget_macs)
             apply_plan(plan, model, state.optimizer, state.averages.tensors)

@@ -114,7 +114,7 @@ def rate(dataset: object, input_size: tuple[int, int], workers: int, num_batches
     for _ in range(1 + ahead):
         next(batches)
     started = time.perf_counter()
-    count = sum(len(batch.images) for batch in batches)
+    count = sum(len(batch.inputs) for batch in batches)
     return count / (time.perf_counter() - started)
 
 

@@ -43,11 +43,11 @@ def hrnas(count: int, threads: int, words: list[str], *, is_double: bool = False
 def work(words: list[str], *, is_double: bool) -> int:
     """Be one of the processes that `hrnas` starts."""
     if is_double:
-        from hrnas.commands import search, session
+        from hrnas.commands.session import Session
 
         torch.set_default_dtype(torch.float64)
-        for module in (search, session):
-            module.normalize = lambda images, normalize=module.normalize: normalize(images).double()
+        prepared = Session.prepared
+        Session.prepared = lambda session, inputs: prepared(session, inputs).double()  # type: ignore[method-assign]
     from hrnas.cli import main
 
     return main(words)

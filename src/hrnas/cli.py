@@ -52,7 +52,7 @@ VERBS: Final[dict[str, Verb]] = {
         shared=True,
     ),
     "evaluate": Verb(summary="score a run's network over a split", positionals=("run",), shared=True),
-    "predict": Verb(summary="predict and draw images", positionals=("run", "images"), many=True),
+    "predict": Verb(summary="predict and draw images or clouds", positionals=("run", "inputs"), many=True),
     "report": Verb(summary="write a run's report.html", positionals=("run",)),
     "show": Verb(summary="show a run on the terminal", positionals=("run",)),
     "resume": Verb(summary="go on with a run that was stopped", positionals=("run",), shared=True),

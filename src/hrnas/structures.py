@@ -5,7 +5,7 @@ H height, W width in pixels of the image as it was read; P points of a cloud, M 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +24,16 @@ Mask = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Generic[T]):
-    """One labelled image as it was read.
+    """One labelled image, or point cloud, as it was read.
 
-    image: uint8 (H, W, 3), RGB.
+    image: uint8 (H, W, 3), RGB; of a scene in space its cloud, float32 (P, 4): x, y, z in the lidar's frame in metres,
+    and the reflectance, 0..1.
     truth: what a task knows about it: of a segmentation the mask, uint8 (H, W), class indices or IGNORED; of a pose a
-    Person; of a classification the class index.
+    Person; of a classification the class index; of a detection in space a Scene.
     name: unique within its split; used to seed nothing, only to name predictions and errors.
     """
 
-    image: NDArray[np.uint8]
+    image: NDArray[Any]
     truth: T
     name: str
 
@@ -129,8 +130,8 @@ class KittiObjects:
 class Calibration:
     """From the lidar to the camera and on to its image, in KITTI's names for it.
 
-    p2: float64 (3, 4), the rectified camera's frame to homogeneous pixels. r0_rect: (3, 3), rectifies the camera's frame.
-    tr_velo_to_cam: (3, 4), the lidar's frame (x ahead, y left, z up) to the camera's.
+    p2: float64 (3, 4), the rectified camera's frame to homogeneous pixels. r0_rect: (3, 3), rectifies the camera's
+    frame. tr_velo_to_cam: (3, 4), the lidar's frame (x ahead, y left, z up) to the camera's.
     """
 
     p2: NDArray[np.float64]

@@ -148,8 +148,8 @@ def test_a_broken_file_is_found_whoever_reads_it(tmp_path: Path) -> None:
 def whole_epochs(processes: Processes, data: Path) -> list[Any]:
     opened = session.open_session(str(data), input_size=None, device="cpu", workers=0, splits=("train",))
     given = {"batch_size": 4, "seed": 1, "first_step": 0, "num_steps": 3, "augment": AugmentOptions()}
-    calibration = list(opened.calibration_images(batch_size=4, num_batches=2, seed=1))
-    return [[batch.images for batch in opened.train_batches(**given)], calibration]
+    calibration = list(opened.calibration_inputs(batch_size=4, num_batches=2, seed=1))
+    return [[batch.inputs for batch in opened.train_batches(**given)], calibration]
 
 
 def test_the_shares_of_the_processes_are_the_batches_of_one(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

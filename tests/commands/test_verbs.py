@@ -275,7 +275,7 @@ def test_predict_takes_files_and_folders_of_any_size(search_run: Path, tmp_path:
     files = hrnas("predict", search_run, *given, "--out", tmp_path / "out", "--json").result["files"]
     shapes = [read(entry["labels"]).shape for entry in files]
     assert shapes == list(sizes), "the two files named b must not replace each other"
-    assert {Path(entry["picture"]).parent for entry in files} == {tmp_path / "out" / "images"}
+    assert {Path(entry["picture"]).parent for entry in files} == {tmp_path / "out" / "inputs"}
     assert len({entry["picture"] for entry in files}) == 4
     assert tiny.snapshot(search_run) == before
 

@@ -73,7 +73,7 @@ def test_batches_are_those_of_the_set_itself(dataset: FolderSet, workers: int, l
     )
     for ours, theirs in zip(one, other, strict=True):
         assert ours.names == theirs.names
-        assert np.array_equal(ours.images, theirs.images)
+        assert np.array_equal(ours.inputs, theirs.inputs)
         assert all(np.array_equal(a, b) for a, b in zip(ours.truths, theirs.truths, strict=True))
     assert (kept.names, kept.colors, kept.pictures(), len(kept)) == (
         dataset.names, dataset.colors, dataset.pictures(), len(dataset),

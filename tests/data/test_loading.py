@@ -61,20 +61,20 @@ def batches(dataset: Any, **changes: Any) -> list[Batch]:
 
 def equal(one: list[Batch], other: list[Batch]) -> bool:
     return len(one) == len(other) and all(
-        torch.equal(a.images, b.images) and torch.equal(a.targets, b.targets) for a, b in zip(one, other, strict=True)
+        torch.equal(a.inputs, b.inputs) and torch.equal(a.targets, b.targets) for a, b in zip(one, other, strict=True)
     )
 
 
 def shown(read: list[Batch]) -> list[int]:
-    return [int(index) for batch in read for index in batch.images[:, 0, 0, 0]]
+    return [int(index) for batch in read for index in batch.inputs[:, 0, 0, 0]]
 
 
 def test_batches_have_their_shapes() -> None:
     batch = batches(Numbered(5))[0]
-    assert batch.images.shape == (4, 3, 16, 20)
+    assert batch.inputs.shape == (4, 3, 16, 20)
     assert batch.targets.shape == (4, 16, 20)
-    assert batch.images.dtype == batch.targets.dtype == torch.uint8
-    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.inputs.dtype == batch.targets.dtype == torch.uint8
+    assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -82,7 +82,7 @@ def test_resuming_shows_what_the_full_run_would_have_shown(full_tree, workers: i
     dataset = open_split(full_tree.description(), "train")
     full = batches(dataset)
     assert len(full) == 7
-    assert all(not torch.equal(a.images, b.images) for a, b in pairwise(full))
+    assert all(not torch.equal(a.inputs, b.inputs) for a, b in pairwise(full))
     for first in (0, 3, 6):
         assert equal(batches(dataset, first_step=first, workers=workers), full[first:])
     assert batches(dataset, first_step=7, workers=workers) == []
@@ -115,7 +115,7 @@ def test_the_seed_and_the_place_decide_the_augmentation(full_tree) -> None:
     assert len({image.numpy().tobytes() for image in first.images}) == 9
     one = FolderSet(pairs=dataset.pairs[:1], names=dataset.names, colors=dataset.colors, labels=dataset.labels)
     steps = batches(one, batch_size=1, num_steps=9) + batches(one, batch_size=1, num_steps=9, seed=4)
-    assert len({step.images.numpy().tobytes() for step in steps}) == 18  # there is no order: augmentation alone differs
+    assert len({step.inputs.numpy().tobytes() for step in steps}) == 18  # there is no order: augmentation alone differs
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -125,7 +125,7 @@ def test_evaluation_shows_all_in_order_with_masks_as_they_are(workers: int) -> N
     assert [len(batch.names) for batch in read] == [3, 3, 1]
     assert [name for batch in read for name in batch.names] == [f"sample {index}" for index in range(7)]
     for index, (image, mask) in enumerate(
-        (image, mask) for batch in read for image, mask in zip(batch.images, batch.truths, strict=True)
+        (image, mask) for batch in read for image, mask in zip(batch.inputs, batch.truths, strict=True)
     ):
         sample = dataset.read(index)
         assert np.array_equal(image.permute(1, 2, 0).numpy(), evaluation_view(sample.image, (4, 5)))

@@ -99,7 +99,7 @@ def test_the_prediction_is_a_probability_and_is_written(tmp_path: Path) -> None:
 
 def test_boxes_are_refused() -> None:
     with pytest.raises(InputError, match="a classification looks at whole images"):
-        task().unlabelled(np.zeros((4, 4, 3), np.uint8), "a.png", [(0, 0, 1, 1)])
+        task().unlabelled(Path("a.png"), [(0, 0, 1, 1)])
 
 
 def test_the_training_view_without_augmentation_is_the_evaluation_view() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from hrnas.data.coco_joints import COCO_SKELETON
@@ -158,7 +159,8 @@ def test_the_flip_test_sees_mirrored_maps_as_the_images_own(tmp_path: Path) -> N
 
 
 def test_what_is_asked_in_vain_is_refused(tmp_path: Path) -> None:
-    sample, task = open_set(tmp_path).read(0), pose_task()
+    task, file = pose_task(), tmp_path / "x"
+    Image.fromarray(open_set(tmp_path).read(0).image).save(file, "png")
     with pytest.raises(InputError, match=r"Unknown decoder 'darc'. Did you mean 'dark'"):
         pose_task(decoder="darc")
     with pytest.raises(InputError, match=r"input size is 64x50; for pose height and width must be divisible by 4"):
@@ -168,15 +170,16 @@ def test_what_is_asked_in_vain_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"Box 1 of x has the box \[200, 0, 5, 5\], which lies outside the image of 100x60"
     ):
-        task.unlabelled(sample.image, "x", [(200.0, 0.0, 5.0, 5.0)])
+        task.unlabelled(file, [(200.0, 0.0, 5.0, 5.0)])
 
 
 def test_prediction_of_unlabelled_images_is_written_in_their_pixels(tmp_path: Path) -> None:
     task = pose_task()
     image = np.full((60, 100, 3), 90, np.uint8)
-    whole = task.unlabelled(image, "x", None)
+    Image.fromarray(image).save(tmp_path / "x", "png")
+    whole = task.unlabelled(tmp_path / "x", None)
     assert [sample.truth.box for sample in whole] == [(0, 0, 100, 60)]
-    samples = task.unlabelled(image, "x", [(15.0, 5.0, 30.0, 50.0), (80.0, 20.0, 40.0, 20.0)])
+    samples = task.unlabelled(tmp_path / "x", [(15.0, 5.0, 30.0, 50.0), (80.0, 20.0, 40.0, 20.0)])
     assert samples[1].truth.box == (80, 20, 20, 20)
     joints = [np.array([[30.0, 10, 0.9], [40, 20, 0.8], [20, 20, 0.1], [36, 40, 0.7], [24, 40.126, 0.6]])] * 2
     file = task.save(tmp_path, "x", joints, samples)

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -139,4 +140,4 @@ def test_an_option_of_another_task_is_refused() -> None:
 
 def test_boxes_are_refused() -> None:
     with pytest.raises(InputError, match="a segmentation labels whole images"):
-        task().unlabelled(np.zeros((4, 4, 3), np.uint8), "a.png", [(0, 0, 1, 1)])
+        task().unlabelled(Path("a.png"), [(0, 0, 1, 1)])

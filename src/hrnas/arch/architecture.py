@@ -2,7 +2,7 @@
 
 Names of blocks are the module paths inside the built network, so `model.get_submodule(name)` is the block:
 `stages.S.fusion.paths.P`, `stages.S.fusion.grow.G`, `stages.S.branches.B.K`; `head.block` of a dense head,
-`head.widen.B` and `head.down.D` of a head of classes.
+`head.widen.B` and `head.down.D` of a head of classes; a head of anchors has none.
 """
 
 import math
@@ -121,9 +121,7 @@ class Pillars:
         _require(0.01 <= self.cell <= 10, f"pillars.cell is {self.cell}; a number of metres in 0.01..10 is needed.")
         for name in ("rows", "columns", "points", "train_pillars", "pillars", "channels"):
             _require(getattr(self, name) >= 1, f"pillars.{name} is {getattr(self, name)}; at least 1 is needed.")
-        _require(
-            self.bottom < self.top, f"pillars reach from {self.bottom} to {self.top}; bottom must lie below top."
-        )
+        _require(self.bottom < self.top, f"pillars reach from {self.bottom} to {self.top}; bottom must lie below top.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +217,7 @@ class AnchorHead:
     """Head of 3D detection: branches resized to branch 0, concatenated, a 1x1 convolution to all anchors of a place.
 
     Source: PointPillars (Lang et al. 2019), section 2.3: classes, boxes and directions, each with a bias.
-    classes: of objects. anchors: boxes at each place, of all classes.
+    outputs: classes of objects. anchors: boxes at each place, of all classes.
     """
 
     kind: ClassVar[str] = "anchors"
@@ -227,17 +225,17 @@ class AnchorHead:
     """Numbers of a box: three of its place, three of its size, its yaw."""
     DIRECTIONS: ClassVar[int] = 2
 
-    classes: int
+    outputs: int
     anchors: int
 
     def __post_init__(self) -> None:
-        _require(self.classes >= 1, f"classes is {self.classes}; a head of anchors needs at least 1.")
+        _check_outputs(self.outputs)
         _require(self.anchors >= 1, f"anchors is {self.anchors}; a head of anchors needs at least 1.")
 
     @property
-    def outputs(self) -> int:
-        """Channels: anchors * classes of scores, then anchors * 7 of boxes, then anchors * 2 of directions."""
-        return self.anchors * (self.classes + self.BOX + self.DIRECTIONS)
+    def channels(self) -> int:
+        """Of the map: anchors * outputs of scores, then anchors * 7 of boxes, then anchors * 2 of directions."""
+        return self.anchors * (self.outputs + self.BOX + self.DIRECTIONS)
 
 
 Head = DenseHead | ClassHead | AnchorHead
@@ -259,7 +257,8 @@ class Architecture:
     stem: the convolutions before the first stage.
     stages: fusion and parallel modules.
     head: None gives the branches themselves (a backbone).
-    in_channels: channels of the input image.
+    in_channels: channels of the input image or map.
+    pillars: makes the input map of a point cloud; None for a network that takes images. It is not searched.
     activation: "relu" or "swish" (x * sigmoid(x)), everywhere but in the transformers, whose feed-forward has ReLU.
     token_size: side s of the map a transformer resizes to; a token is s*s wide.
     attention_heads: heads of the transformers' attention.
@@ -272,6 +271,7 @@ class Architecture:
     stages: tuple[Stage, ...]
     head: Head | None
     in_channels: int = 3
+    pillars: Pillars | None = field(default=None, metadata=LATER)
     activation: str = field(default="relu", metadata=LATER)
     token_size: int = 8
     attention_heads: int = 1
@@ -281,6 +281,9 @@ class Architecture:
 
     def __post_init__(self) -> None:
         _require(self.in_channels >= 1, f"in_channels is {self.in_channels}; an image has at least 1.")
+        if self.pillars is not None:
+            got, needed = self.in_channels, self.pillars.channels
+            _require(got == needed, f"in_channels is {got}; the pillars make a map of {needed}.")
         if self.activation not in ACTIVATIONS:
             raise InputError(f"Unknown activation '{self.activation}'. {did_you_mean(self.activation, ACTIVATIONS)}")
         _require(self.token_size >= 1, f"token_size is {self.token_size}; at least 1 is needed.")
@@ -300,7 +303,7 @@ class Architecture:
             got, needed = self.head.block.in_channels, sum(widths)
             _require(got == needed, f"head.block takes {got} channels; the branches together have {needed}.")
             _require(self.head.block.stride == 1, "head.block has stride 2; the head's block has stride 1.")
-        elif self.head is not None:
+        elif isinstance(self.head, ClassHead):
             taken = [block.in_channels for block in self.head.widen]
             _require(taken == widths, f"head.widen takes {taken} channels; the branches have {widths}.")
 
@@ -325,7 +328,7 @@ class Architecture:
                     yield f"{prefix}.branches.{branch}.{position}", block
         if isinstance(self.head, DenseHead):
             yield "head.block", self.head.block
-        elif self.head is not None:
+        elif isinstance(self.head, ClassHead):
             for part, blocks in (("widen", self.head.widen), ("down", self.head.down)):
                 for position, block in enumerate(blocks):
                     yield f"head.{part}.{position}", block
@@ -360,7 +363,7 @@ class Architecture:
         head = self.head
         if isinstance(head, DenseHead):
             head = replace(head, block=new("head.block", head.block))
-        elif head is not None:
+        elif isinstance(head, ClassHead):
             head = replace(
                 head,
                 widen=tuple(new(f"head.widen.{position}", block) for position, block in enumerate(head.widen)),

@@ -52,9 +52,11 @@ def search_space(
     squeeze_ratio: float | None = None,
     norm_momentum: float | None = None,
     norm_eps: float | None = None,
+    stem_stride: int | None = None,
 ) -> SearchSpace:
     """Return the space of that name; what is not None takes the place of the space's own (`SearchSpace`).
 
+    stem_stride: of the whole stem, the stride of branch 0: its first convolutions have stride 2, the others 1.
     Raises InputError for an unknown name or a value the space refuses.
     """
     if name not in SPACES:
@@ -68,4 +70,14 @@ def search_space(
         "norm_eps": norm_eps,
     }
     changed: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+    if stem_stride is not None:
+        changed["stem"] = _strided(SPACES[name].stem, stem_stride)
     return replace(SPACES[name], **changed) if changed else SPACES[name]
+
+
+def _strided(stem: tuple[StemConv, ...], stride: int) -> tuple[StemConv, ...]:
+    possible = [2**halvings for halvings in range(len(stem) + 1)]
+    if stride not in possible:
+        raise InputError(f"stem_stride is {stride}; a stem of {len(stem)} convolutions has one of {possible}.")
+    halvings = possible.index(stride)
+    return tuple(replace(conv, stride=2 if place < halvings else 1) for place, conv in enumerate(stem))

@@ -5,11 +5,24 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
-from hrnas.arch.architecture import Architecture, Block, ClassHead, DenseHead, FusionPath, Head, Stage, StemConv
+from hrnas.arch.architecture import (
+    AnchorHead,
+    Architecture,
+    Block,
+    ClassHead,
+    DenseHead,
+    FusionPath,
+    Head,
+    Pillars,
+    Stage,
+    StemConv,
+)
 from hrnas.errors import InputError, did_you_mean
 
 TRANSFORMERS: Final = ("none", "residual", "all")
-HEADS: Final = (DenseHead.kind, ClassHead.kind)
+HEADS: Final = (DenseHead.kind, ClassHead.kind, AnchorHead.kind)
+YAWS: Final = 2
+"""Anchors of each class at a place: along the length and across (PointPillars, section 2.3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +97,18 @@ class SearchSpace:
                 f"Space '{self.name}': squeeze_ratio is {self.squeeze_ratio}; it must be 0 or a positive number."
             )
 
-    def supernet(self, outputs: int | None, in_channels: int = 3, head: str = DenseHead.kind) -> Architecture:
+    def supernet(
+        self,
+        outputs: int | None,
+        in_channels: int = 3,
+        head: str = DenseHead.kind,
+        pillars: Pillars | None = None,
+    ) -> Architecture:
         """Return the widest network of the space.
 
         outputs: classes (or joints) of the head; None for a backbone without head.
-        head: "dense" (a map of outputs) or "classes" (one vector of outputs an image).
+        in_channels: of an image; with pillars they are those of the map the pillars make.
+        head: "dense" (a map of outputs), "classes" (one vector of outputs an image) or "anchors" (boxes in space).
         Raises InputError for another head, or one of classes where the space has no class_channels for it.
         """
         widths = [self.stem[-1].out_channels]
@@ -98,7 +118,8 @@ class SearchSpace:
             widths = list(stage.channels)
         return Architecture(
             name=self.name,
-            in_channels=in_channels,
+            in_channels=in_channels if pillars is None else pillars.channels,
+            pillars=pillars,
             stem=self.stem,
             stages=tuple(stages),
             head=None if outputs is None else self._head(head, outputs, widths),
@@ -116,6 +137,8 @@ class SearchSpace:
         ratio = self.head_expand_ratio
         if kind == DenseHead.kind:
             return DenseHead(block=self._block(sum(widths), self.head_channels, 1, ratio), outputs=outputs)
+        if kind == AnchorHead.kind:
+            return AnchorHead(outputs=outputs, anchors=YAWS * outputs)
         wider = self.class_channels
         if len(wider) != len(widths):
             raise InputError(

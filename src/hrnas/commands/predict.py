@@ -1,7 +1,7 @@
 """hrnas predict: pictures and label files of what a trained network sees."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from hrnas.commands.evaluate import find_split, open_run
 from hrnas.commands.options import default_workers
 from hrnas.commands.session import Session
 from hrnas.data.boxes import read_boxes
-from hrnas.data.decoding import IMAGE_ENDINGS, read_image
 from hrnas.data.description import Split
+from hrnas.data.loading import stacked
 from hrnas.errors import InputError
 from hrnas.models.network import Network
 from hrnas.structures import Sample
@@ -24,21 +24,22 @@ from hrnas.tasks.task import EvaluationOptions
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions:
-    """Predict images, or samples of a split beside their truth; writes RUN/predictions.
+    """Predict files, or samples of a split beside their truth; writes RUN/predictions.
 
     run: the run directory.
-    images: image files, or folders of them; left out, pictures of `split`.
+    inputs: files, or folders of them: images, or point clouds (.bin) with their calibration in ../calib and maybe an
+    image in ../image_2; left out, pictures of `split`.
     boxes: for people: a JSON file, {"photo.jpg": [[x, y, width, height], ...]}, in pixels, by file name or path; the
     whole image is the box of an image that is not in it, or where it is left out.
-    split: where pictures come from when no images are given.
+    split: where pictures come from when no inputs are given.
     limit: pictures of the split, evenly spaced over it.
-    out: where to write, into a folder named after the split, or images; RUN/predictions where left out.
+    out: where to write, into a folder named after the split, or inputs; RUN/predictions where left out.
     device: auto, cpu, cuda, cuda:0, ...
     evaluation: how the network is evaluated; as in the run where left out.
     """
 
     run: str
-    images: list[str] | None = None
+    inputs: list[str] | None = None
     boxes: str | None = None
     split: str = "validation"
     limit: int = 6
@@ -49,19 +50,19 @@ class PredictOptions:
     def __post_init__(self) -> None:
         if self.limit < 1:
             raise InputError(f"limit is {self.limit}; at least 1 is needed.")
-        if self.boxes is not None and not self.images:
-            raise InputError("boxes are given without images; samples of a split have their own. Give images as well.")
+        if self.boxes is not None and not self.inputs:
+            raise InputError("boxes are given without inputs; samples of a split have their own. Give inputs as well.")
 
 
 def predict(options: PredictOptions) -> dict[str, Any]:
     """Predict and draw; return the files written: NAME.png, a picture, and the prediction for other programs.
 
-    Earlier predictions of the same split go from the run, those of other images stay. Raises InputError for a run or an
-    image that cannot be read, before anything is written.
+    Earlier predictions of the same split go from the run, those of other files stay. Raises InputError for a run or a
+    file that cannot be read, before anything is written.
     """
     run = Path(options.run)
-    split = None if options.images else find_split(options.split)
-    images = _image_files(options.images or [])
+    split = None if options.inputs else find_split(options.split)
+    given = _existing(options.inputs or [])
     network, session = open_run(
         run,
         data=None,
@@ -70,8 +71,11 @@ def predict(options: PredictOptions) -> dict[str, Any]:
         workers=default_workers(),
         evaluation=options.evaluation,
     )
-    pictures = _split_pictures(session, split, options.limit) if split else _own_pictures(session, images, options)
-    folder = Path(options.out or run / "predictions") / (split or "images")
+    if split:
+        pictures = _split_pictures(session, split, options.limit)
+    else:
+        pictures = _own_pictures(session, _named(given, session.task.endings), options)
+    folder = Path(options.out or run / "predictions") / (split or "inputs")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -87,7 +91,7 @@ def predict(options: PredictOptions) -> dict[str, Any]:
         rich.get_console().print(f"Picture: {picture}", markup=False, highlight=False, soft_wrap=True)
     if split is not None and options.out is None:
         written = {Path(path) for entry in files for path in (entry["picture"], entry["labels"])}
-        for earlier in {*folder.glob("*.png"), *folder.glob("*.json")} - written:
+        for earlier in {*folder.glob("*.png"), *folder.glob("*.json"), *folder.glob("*.txt")} - written:
             earlier.unlink()
     return {"verb": "predict", "run": options.run, "files": files}
 
@@ -98,7 +102,7 @@ def _predict(network: Network, session: Session, samples: Sequence[Sample[Any]])
     predictions = []
     for sample in samples:
         view = session.task.evaluation_view(sample, session.input_size)
-        outputs = session.outputs(network, torch.from_numpy(view).permute(2, 0, 1)[None])
+        outputs = session.outputs(network, stacked([view]))
         predictions.append(session.task.decode(outputs[0], sample, session.input_size))
     return predictions
 
@@ -115,36 +119,41 @@ def _split_pictures(session: Session, split: Split, limit: int) -> dict[str, Cal
 
 
 def _own_pictures(
-    session: Session, images: dict[str, Path], options: PredictOptions
+    session: Session, files: dict[str, Path], options: PredictOptions
 ) -> dict[str, Callable[[], list[Sample[Any]]]]:
-    """Return readers of images without truth, by the names of their predictions; every file is read once before.
+    """Return readers of files without truth, by the names of their predictions; every file is read once before.
 
-    Raises InputError for an image, or boxes, that cannot be used.
+    Raises InputError for a file, or boxes, that cannot be used.
     """
-    boxes = None if options.boxes is None else read_boxes(Path(options.boxes), list(images.values()))
+    boxes = None if options.boxes is None else read_boxes(Path(options.boxes), list(files.values()))
 
     def read(name: str) -> list[Sample[Any]]:
-        path = images[name]
-        return session.task.unlabelled(read_image(path), path.name, None if boxes is None else boxes.get(path))
+        return session.task.unlabelled(files[name], None if boxes is None else boxes.get(files[name]))
 
-    for name in images:
+    for name in files:
         read(name)  # takes a fraction of the prediction's time
-    return {name: lambda name=name: read(name) for name in images}  # type: ignore[misc]
+    return {name: lambda name=name: read(name) for name in files}  # type: ignore[misc]
 
 
-def _image_files(given: list[str]) -> dict[str, Path]:
+def _existing(given: list[str]) -> list[Path]:
+    """Return files and folders. Raises InputError for one that is not there."""
+    paths = [Path(path) for path in given]
+    if missing := [path for path in paths if not path.exists()]:
+        raise InputError(f"There is no file {missing[0]}. Give files or folders of them.")
+    return paths
+
+
+def _named(given: list[Path], endings: Collection[str]) -> dict[str, Path]:
     """Return the files by the names of their predictions: the stem, or the path where several share a stem."""
     files: list[Path] = []
-    for path in map(Path, given):
+    for path in given:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_ENDINGS)
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in endings)
             if not inside:
-                raise InputError(f"Folder {path} holds no images ({', '.join(sorted(IMAGE_ENDINGS))}). Give another.")
+                raise InputError(f"Folder {path} holds no {' or '.join(sorted(endings))} files. Give another.")
             files += inside
-        elif path.is_file():
-            files.append(path)
         else:
-            raise InputError(f"There is no image {path}. Give image files or folders of them.")
+            files.append(path)
     stems = Counter(_file_name(path.stem) for path in files)
     return {_file_name(path.stem if stems[_file_name(path.stem)] == 1 else str(path)): path for path in files}
 

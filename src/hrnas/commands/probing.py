@@ -17,7 +17,6 @@ from hrnas.arch.budget import Target
 from hrnas.commands.search import SearchOptions
 from hrnas.commands.session import EVALUATION_BATCH, Session
 from hrnas.costing.analytic import cost
-from hrnas.data.transforms import normalize
 from hrnas.engine.averages import Averages
 from hrnas.engine.evaluation import averaged_network
 from hrnas.engine.optimization import make_optimizer
@@ -148,9 +147,9 @@ def _step_seconds(state: TrainState, options: SearchOptions, session: Session) -
     times: list[float] = []
     started = last = None
     for batch in batches:
-        images = normalize(batch.images.to(session.device))
+        inputs = session.prepared(batch.inputs)
         targets = batch.targets.to(session.device)
-        train_step(state, images, targets, session.task, 1e-6, accumulate=options.accumulate)
+        train_step(state, inputs, targets, session.task, 1e-6, accumulate=options.accumulate)
         now = time.perf_counter()
         if started is None or last is None:
             started = now
@@ -168,9 +167,9 @@ def _validation_seconds(state: TrainState, options: SearchOptions, session: Sess
     network = averaged_network(state.model, state.averages, ())
     building = time.perf_counter() - started
     num_images = min(options.calibration_batches, _PROBE_BATCHES)
-    calibration = session.calibration_images(batch_size=options.batch_size, num_batches=num_images, seed=options.seed)
+    calibration = session.calibration_inputs(batch_size=options.batch_size, num_batches=num_images, seed=options.seed)
     calibrating = _seconds_of(
-        calibration, lambda images: recalibrate(network, [images]), total=options.calibration_batches
+        calibration, lambda inputs: recalibrate(network, [inputs]), total=options.calibration_batches
     )
     dataset = session.sets["validation"]
     score = session.task.make_score(dataset, session.input_size)
@@ -180,7 +179,7 @@ def _validation_seconds(state: TrainState, options: SearchOptions, session: Sess
     with torch.no_grad():
         evaluating = _seconds_of(
             batches,
-            lambda batch: score.update(session.outputs(network, batch.images), batch.truths),
+            lambda batch: score.update(session.outputs(network, batch.inputs), batch.truths),
             total=len(dataset),
             count=lambda batch: len(batch.names),
         )

@@ -99,7 +99,7 @@ class Recorder:
         """
         started = time.monotonic()
         options, session = self.options, self.session
-        calibration = session.calibration_images(
+        calibration = session.calibration_inputs(
             batch_size=options.batch_size, num_batches=options.calibration_batches, seed=options.seed
         )
         network = averaged_network(state.model, state.averages, calibration)

@@ -23,7 +23,6 @@ from hrnas.commands.run_directory import writing
 from hrnas.commands.session import Session, open_training_session, sized_run_name
 from hrnas.commands.set_aside import set_aside
 from hrnas.commands.waiting import Waited
-from hrnas.data.transforms import normalize
 from hrnas.engine.averages import Averages
 from hrnas.engine.checkpoint import Checkpoint, restore, save_checkpoint
 from hrnas.engine.optimization import learning_rate, make_optimizer
@@ -146,7 +145,7 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         averages=state.averages.tensors,
         align=align,
         probe=next(
-            session.calibration_images(
+            session.calibration_inputs(
                 batch_size=min(PROBE_IMAGES, options.batch_size), num_batches=1, seed=options.seed
             )
         ),
@@ -194,9 +193,9 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         started, is_stopping = time.monotonic() - state.seconds, False
         for batch in batches:
             rate = learning_rate(options.optimizer, step=state.step, **schedule)
-            images = normalize(batch.images.to(session.device))
+            inputs = session.prepared(batch.inputs)
             loss = train_step(
-                state, images, batch.targets.to(session.device), task, rate, accumulate=options.accumulate
+                state, inputs, batch.targets.to(session.device), task, rate, accumulate=options.accumulate
             )
             has_changed, met = shrinker.step(), shrinker.target_met
             if has_changed:
@@ -297,8 +296,10 @@ def make_supernet(options: SearchOptions, session: Session) -> Architecture:
         squeeze_ratio=options.squeeze_ratio,
         norm_momentum=options.norm_momentum,
         norm_eps=options.norm_eps,
+        stem_stride=session.task.stem_stride,
     )
-    return space.supernet(session.task.num_outputs, head=session.task.head)
+    task = session.task
+    return space.supernet(task.num_outputs, head=task.head, pillars=task.pillars(session.input_size))
 
 
 def align_of(align: str, device: torch.device) -> int:

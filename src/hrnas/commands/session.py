@@ -17,10 +17,10 @@ from hrnas.commands.progress import counted_progress
 from hrnas.data.cache import CachedSet, SampleMemory
 from hrnas.data.data_yaml import DATASETS, completed, parse_description, read_description
 from hrnas.data.description import DataDescription, Split
-from hrnas.data.loading import Batch, EvaluationBatch, epoch_order, evaluation_batches, train_batches
+from hrnas.data.loading import Batch, EvaluationBatch, Views, epoch_order, evaluation_batches, train_batches
 from hrnas.data.opening import DataSet, open_split
 from hrnas.data.sizes import InputSize
-from hrnas.data.transforms import AugmentOptions, normalize
+from hrnas.data.transforms import AugmentOptions
 from hrnas.engine.distributed import Processes, check_shares, is_launched, join_processes, local_rank
 from hrnas.errors import InputError
 from hrnas.kernels import compiling
@@ -68,22 +68,35 @@ class Session:
         self, *, batch_size: int, seed: int, first_step: int, num_steps: int, augment: AugmentOptions
     ) -> Iterator[Batch]:
         """Return this process's share of the training batches of steps first_step..num_steps-1."""
+        augment = self._augment(augment)
         batches = train_batches(
             self.sets["train"],
-            self.task,
+            self._views(augment),
             batch_size=batch_size,
             input_size=self.input_size,
             seed=seed,
             first_step=first_step,
             num_steps=num_steps,
-            options=self._augment(augment),
+            options=augment,
             workers=self.workers,
             share=(self.processes.rank, self.processes.count),
         )
         return self.processes.shared(batches, is_patient=False)  # a step waits for each
 
-    def calibration_images(self, *, batch_size: int, num_batches: int, seed: int) -> Iterator[Tensor]:
-        """Yield normalised training images as evaluation sees them, always the same for a seed, on all processes."""
+    def _views(self, options: AugmentOptions) -> Views:
+        """Return what makes the training views; one process of a machine goes first, to make what the others read."""
+        for is_my_turn in (self.processes.local_rank == 0, self.processes.local_rank != 0):
+            with self.processes.sharing_errors():
+                if is_my_turn:
+                    views = self.task.views(self.sets["train"], options)
+        return views
+
+    def prepared(self, inputs: Tensor) -> Tensor:
+        """Return a network's input, on the device, for what a batch holds."""
+        return self.task.prepared(inputs.to(self.device))
+
+    def calibration_inputs(self, *, batch_size: int, num_batches: int, seed: int) -> Iterator[Tensor]:
+        """Yield prepared training inputs as evaluation sees them, always the same for a seed, on all processes."""
         batches = train_batches(
             self.sets["train"],
             self.task,
@@ -96,7 +109,7 @@ class Session:
             workers=self.workers,
         )
         for batch in self.processes.shared(batches):
-            yield normalize(batch.images.to(self.device))
+            yield self.prepared(batch.inputs)
 
     def check_batch(self, architecture: Architecture, options: TrainingOptions) -> None:
         """Raise InputError for a batch that cannot be shared evenly by processes and micro-batches, or too small a one.
@@ -148,7 +161,7 @@ class Session:
             for batch in self.evaluation_batches(
                 split, batch_size=batch_size, share=(self.processes.rank, self.processes.count)
             ):
-                score.update(self.outputs(network, batch.images), batch.truths)
+                score.update(self.outputs(network, batch.inputs), batch.truths)
         for part in score.sums:
             part.copy_(self.processes.sum(part))
         return {
@@ -180,9 +193,9 @@ class Session:
         area = math.prod(self.task.evaluation.size or self.input_size)
         return min(batch_size, max(1, batch_size * math.prod(self.input_size) // area))
 
-    def outputs(self, network: Network, images: Tensor) -> Tensor:
-        """Return what a network puts out for images uint8 (B, 3, H, W), flip test included where there is one."""
-        return flip_tested(self.task, network, normalize(images.to(self.device)))
+    def outputs(self, network: Network, inputs: Tensor) -> Tensor:
+        """Return what a network puts out for a batch's inputs, flip test included where there is one."""
+        return flip_tested(self.task, network, self.prepared(inputs))
 
 
 def open_session(

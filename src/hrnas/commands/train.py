@@ -9,7 +9,7 @@ from typing import Any, Final
 import rich
 import torch
 
-from hrnas.arch.architecture import Architecture
+from hrnas.arch.architecture import AnchorHead, Architecture
 from hrnas.arch.file import fingerprint, read_architecture
 from hrnas.arch.published import PUBLISHED, published_network
 from hrnas.commands.beginning import begin_run
@@ -23,7 +23,7 @@ from hrnas.commands.run_directory import read_config, record_data, writing
 from hrnas.commands.session import Session, open_training_session, sized_run_name
 from hrnas.commands.waiting import Waited
 from hrnas.costing.analytic import cost
-from hrnas.data.transforms import normalize
+from hrnas.data.sizes import InputSize
 from hrnas.engine.averages import Averages
 from hrnas.engine.checkpoint import Checkpoint, restore, save_checkpoint
 from hrnas.engine.optimization import learning_rate, make_optimizer
@@ -32,6 +32,7 @@ from hrnas.engine.training import TrainState, train_step
 from hrnas.errors import InputError, Interrupted
 from hrnas.models.loading import load_trained
 from hrnas.models.network import Network
+from hrnas.tasks.task import Task
 
 OF_PLACE: Final = ("data", "device", "workers", "cache", "recompute")
 """Options that may differ when a network set aside by a search is finished elsewhere: where its data are, and means."""
@@ -82,9 +83,7 @@ def train(
         session = open_training_session(options.data, options)  # a folder may have been given other data since
     options = session.settled(options)
     task, input_size, processes = session.task, session.input_size, session.processes
-    architecture = (
-        checkpoint.architecture if checkpoint else _architecture(options.architecture, task.num_outputs, task.head)
-    )
+    architecture = checkpoint.architecture if checkpoint else _architecture(options.architecture, task, input_size)
     network_name = f"{architecture.name}-{fingerprint(architecture)[:6]}"
     run = Path(options.run) if options.run else sized_run_name(session.description, network_name)
     session.check_batch(architecture, options)
@@ -152,9 +151,9 @@ def train(
         started = time.monotonic() - state.seconds
         for batch in batches:
             rate = learning_rate(options.optimizer, step=state.step, steps=options.steps, batch_size=options.batch_size)
-            images = normalize(batch.images.to(session.device))
+            inputs = session.prepared(batch.inputs)
             loss = train_step(
-                state, images, batch.targets.to(session.device), task, rate, accumulate=options.accumulate
+                state, inputs, batch.targets.to(session.device), task, rate, accumulate=options.accumulate
             )
             state.seconds = time.monotonic() - started
             progress.update(state.step, loss=loss, price=price)
@@ -235,20 +234,23 @@ def _leaves(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _architecture(given: str, num_outputs: int, head: str) -> Architecture:
-    """Return the architecture a path means, with a head for this many outputs; head: the kind it must be of."""
+def _architecture(given: str, task: Task, input_size: InputSize) -> Architecture:
+    """Return the architecture a path means, with the outputs, and the pillars, that the task's data need."""
     path = Path(given)
     if path.is_dir():
         path = path / "best" / "architecture.json" if (path / "best").is_dir() else path / "architecture.json"
     architecture = published_network(given) if given in PUBLISHED else read_architecture(path)
     if architecture.head is None:
         raise InputError(f"{path} describes a backbone without head; give the architecture of a whole network.")
-    if architecture.head.kind != head:
+    if architecture.head.kind != task.head:
         raise InputError(
-            f"{path} has a head of kind {architecture.head.kind}; the task of the data needs one of kind {head}. Give "
-            "an architecture that was searched for such a task, or other data."
+            f"{path} has a head of kind {architecture.head.kind}; the task of the data needs one of kind {task.head}. "
+            "Give an architecture that was searched for such a task, or other data."
         )
-    if architecture.head.outputs != num_outputs:
-        # The head's last convolution is the data's; everything before it is the architecture's.
-        architecture = replace(architecture, head=replace(architecture.head, outputs=num_outputs))
-    return architecture
+    # The head's last convolution is the data's, and so are the pillars' cell and grid; everything between is the
+    # architecture's.
+    head, outputs = architecture.head, task.num_outputs
+    if head.outputs != outputs:
+        changed = {"anchors": head.anchors // head.outputs * outputs} if isinstance(head, AnchorHead) else {}
+        architecture = replace(architecture, head=replace(head, outputs=outputs, **changed))
+    return replace(architecture, pillars=task.pillars(input_size))

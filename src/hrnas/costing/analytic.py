@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hrnas.arch.architecture import Architecture, Block, DenseHead
+from hrnas.arch.architecture import AnchorHead, Architecture, Block, ClassHead, DenseHead, Pillars
 
 Size = tuple[int, int]
+
+POINT_FEATURES: Final = 9
+"""Numbers that a pillar net takes of a point: x, y, z, reflectance; from the pillar's mean three, its middle two."""
 
 NORM_PARAMS: Final = 2
 """Parameters of a batch norm, for each channel: scale and shift."""
@@ -79,7 +82,7 @@ def place_blocks(architecture: Architecture, input_size: Size) -> Iterator[Place
     head = architecture.head
     if isinstance(head, DenseHead):
         yield PlacedBlock(name="head.block", block=head.block, size_in=sizes[0])
-    elif head is not None:
+    elif isinstance(head, ClassHead):
         for part, head_blocks in (("widen", head.widen), ("down", head.down)):
             for position, block in enumerate(head_blocks):
                 yield PlacedBlock(name=f"head.{part}.{position}", block=block, size_in=sizes[position])
@@ -150,7 +153,11 @@ def block_cost(placed: PlacedBlock, token_size: int) -> Cost:
 
 
 def cost(architecture: Architecture, input_size: Size) -> Cost:
-    """Return the exact cost of a network for one image of `input_size`."""
+    """Return the exact cost of a network for one image, or one map of pillars, of `input_size`.
+
+    Of a network that takes point clouds it is the two-dimensional part's: what the pillars cost depends on the cloud
+    (`pillar_cost`), and no search changes it.
+    """
     total = Cost(macs=0, params=0)
     size, channels = input_size, architecture.in_channels
     for conv in architecture.stem:
@@ -167,6 +174,9 @@ def cost(architecture: Architecture, input_size: Size) -> Cost:
     if isinstance(head, DenseHead):
         weights = head.block.out_channels * head.outputs
         total += Cost(macs=_area(size) * weights, params=weights + head.outputs)
+    elif isinstance(head, AnchorHead):
+        weights = sum(feature.channels for feature in architecture.features) * head.channels
+        total += Cost(macs=_area(size) * weights, params=weights + head.channels)
     elif head is not None:
         lowest = size
         for _ in head.down:
@@ -177,6 +187,16 @@ def cost(architecture: Architecture, input_size: Size) -> Cost:
             params=convolution + NORM_PARAMS * head.features + linear + head.outputs,
         )
     return total
+
+
+def pillar_cost(pillars: Pillars) -> Cost:
+    """Return the most that the pillars of one cloud can cost outside training, and the pillar net's parameters.
+
+    Each point's features go through one linear layer, so a cloud costs as much as it has points within the grid.
+    """
+    weights = POINT_FEATURES * pillars.channels
+    most = min(pillars.pillars, pillars.rows * pillars.columns) * pillars.points
+    return Cost(macs=most * weights, params=weights + NORM_PARAMS * pillars.channels)
 
 
 def _area(size: Size) -> int:

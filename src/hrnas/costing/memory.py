@@ -6,13 +6,23 @@ gradients of its parameters. The peak is the highest point of that walk. What th
 libraries above all, is not in it.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from hrnas.arch.architecture import Architecture, Block, ClassHead, DenseHead
-from hrnas.costing.analytic import NORM_PARAMS, PlacedBlock, Size, block_cost, cost, halved, place_blocks
+from hrnas.arch.architecture import AnchorHead, Architecture, Block, ClassHead, DenseHead, Pillars
+from hrnas.costing.analytic import (
+    NORM_PARAMS,
+    POINT_FEATURES,
+    PlacedBlock,
+    Size,
+    block_cost,
+    cost,
+    halved,
+    place_blocks,
+)
 from hrnas.kernels.slicing import EXPANDED_AGAIN, bundles
 
 _FLOAT: Final = 4
@@ -28,6 +38,11 @@ _UNUSED: Final = {False: 0.33, True: 1.1}
 """Measured: what the C library holds unused, as a share of smaller blocks in use; without, with recomputation."""
 _UNUSED_WITH_KERNELS: Final = {False: 0.2, True: 0.6}
 """The same with the CPU kernels, whose blocks are smaller and more alike."""
+
+CLOUD: Final = 20_000
+"""Points of a cloud: about what KITTI's have in the camera's view."""
+_POINT: Final = 4
+"""Numbers of a point."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +123,8 @@ def training_memory(
 ) -> Memory:
     """Predict the memory of a training step with a cross-entropy: at the input's size by a dense head, else of classes.
 
+    By a head of anchors it is the focal loss; the clouds have CLOUD points each.
+
     micro_batch: images that go through the network at a time. batch_size: images of the whole step where they are more.
     precision: float32 or bfloat16. recompute: search blocks keep their inputs only. device: its type; what is not cpu
     has neither oneDNN's scratch nor the C library's unused pieces, and is not measured. kernels: the CPU kernels are
@@ -132,8 +149,12 @@ def training_memory(
     copies = terms.number if terms.number < _FLOAT else 0
     pixels = _area(input_size)
     labels = pixels if isinstance(architecture.head, DenseHead) else _LABEL
-    held = (batch_size or micro_batch) * (pixels * architecture.in_channels * (1 + _FLOAT) + labels)
-    held += micro_batch * pixels * architecture.in_channels * copies + params * copies
+    if architecture.pillars is None:
+        held = (batch_size or micro_batch) * (pixels * architecture.in_channels * (1 + _FLOAT) + labels)
+        held += micro_batch * pixels * architecture.in_channels * copies
+    else:
+        held = (batch_size or micro_batch) * CLOUD * _POINT * _FLOAT
+    held += params * copies
     held += sum(part.kept + (0 if recompute else part.inner) for part in parts)
     is_first = batch_size in (None, micro_batch)  # else the gradients of micro-batches before are there from the start
     gradients = 0 if is_first else params * _FLOAT
@@ -155,6 +176,8 @@ def training_memory(
 def _parts(architecture: Architecture, input_size: Size, terms: _Terms) -> Iterator[_Part]:
     """Yield the parts of the network in the order of the forward pass."""
     size, channels = input_size, architecture.in_channels
+    if architecture.pillars is not None:
+        yield _pillars(architecture.pillars, input_size, terms)
     for conv in architecture.stem:
         size = halved(size, conv.stride)
         out = terms.bytes(_area(size) * conv.out_channels)
@@ -178,13 +201,17 @@ def _parts(architecture: Architecture, input_size: Size, terms: _Terms) -> Itera
             yield _block(block, architecture, terms, pending=pending, is_kept=True)
         for branch in stage.branches:
             for position, block in enumerate(islice(blocks, len(branch))):
-                # What the last stage puts out is not kept for a dense head: it makes a copy, resized.
-                is_copied = is_last and position == len(branch) - 1 and isinstance(architecture.head, DenseHead)
+                # What the last stage puts out is not kept for a head that makes a copy, resized.
+                is_copied = is_last and position == len(branch) - 1 and not isinstance(architecture.head, ClassHead)
                 is_kept = not is_copied
                 yield _block(block, architecture, terms, pending=pending, is_kept=is_kept)
     head = architecture.head
     if isinstance(head, ClassHead):
         yield from _class_head(head, list(blocks), architecture, terms)
+    elif isinstance(head, AnchorHead):
+        width = sum(feature.channels for feature in architecture.features)
+        joined, out = terms.bytes(width * _area(size)), terms.bytes(head.channels * _area(size))
+        yield _Part(kept=joined, scratch=joined + out, params=(width + 1) * head.channels)
     elif head is not None:
         (block,) = blocks
         joined = terms.bytes(block.block.in_channels * _area(size))
@@ -193,6 +220,16 @@ def _parts(architecture: Architecture, input_size: Size, terms: _Terms) -> Itera
         logits = terms.bytes(head.outputs * _area(size))
         params = (block.block.out_channels + 1) * head.outputs
         yield _Part(scratch=2 * logits + _output(block, terms), params=params)
+
+
+def _pillars(pillars: Pillars, input_size: Size, terms: _Terms) -> _Part:
+    """Return the pillar net: what its layer, norm and activation put out for each point, and the map for the stem.
+
+    Its parameters are not the two-dimensional part's and few.
+    """
+    points = terms.bytes(CLOUD * (POINT_FEATURES + 3 * pillars.channels))
+    area = terms.bytes(pillars.channels * _area(input_size))
+    return _Part(kept=points + area, scratch=area + points)
 
 
 def _class_head(
@@ -287,8 +324,15 @@ def _transformer(block: Block, architecture: Architecture, terms: _Terms) -> int
 
 
 def _loss(architecture: Architecture, input_size: Size, images: int) -> _Part:
-    """Return the cross-entropy, of a dense head on logits resized to the input; in float32 whatever the network's."""
+    """Return the cross-entropy, of a dense head on logits resized to the input; in float32 whatever the network's.
+
+    Of a head of anchors the focal loss: targets, probabilities and weights of all scores.
+    """
     assert architecture.head is not None, "a backbone has no loss of its own"
+    if isinstance(architecture.head, AnchorHead):
+        places = math.prod(halved(input_size, architecture.features[0].stride))
+        scores = architecture.head.anchors * architecture.head.outputs * places * _FLOAT * images
+        return _Part(kept=3 * scores, scratch=2 * scores)
     area = _area(input_size) if isinstance(architecture.head, DenseHead) else 1
     logits = architecture.head.outputs * area * _FLOAT * images
     labels = area * _LABEL * images

@@ -19,6 +19,11 @@ task: classification
 train: {images: train}                    # a folder for each class; optional where they are called train and val
 names: {n01440764: tench}                 # optional: folder -> name
 
+task: detection3d
+train: {kitti: training, list: ImageSets/train.txt}     # a folder in KITTI's layout; list: optional, else all frames
+names: [Car, Truck]                       # optional: types of the label files; KITTI's three
+anchors: {Truck: [10.1, 2.6, 3.2, -0.1]}  # length, width, height and z of a usual box, for names that are not KITTI's
+
 A known set needs less: `{dataset: camvid, path: DIR}`, or `{dataset: toycity}` with optional task, size, length, seed.
 """
 
@@ -27,7 +32,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from hrnas.data import coco
+from hrnas.data import coco, kitti
+from hrnas.data.box_fields import box_classes
 from hrnas.data.class_folders import class_folders
 from hrnas.data.coco_joints import COCO_SKELETON
 from hrnas.data.decoding import IMAGE_ENDINGS
@@ -38,11 +44,13 @@ from hrnas.data.description import (
     SplitClasses,
     SplitFolders,
     SplitKeypoints,
+    SplitKitti,
     SplitList,
     SplitSource,
     ToyCityOptions,
 )
 from hrnas.data.fields import Fields, read_yaml
+from hrnas.data.kitti_classes import CLASSES, COLORS, colors_of
 from hrnas.data.known_masks import KNOWN_MASKS
 from hrnas.data.mask_fields import class_colors, class_names, label_values
 from hrnas.data.pictures import default_palette
@@ -52,20 +60,26 @@ from hrnas.data.toycity.dataset import ToyCity
 from hrnas.data.toycity.people import ToyCityPeople
 from hrnas.errors import InputError, did_you_mean
 
-TASKS: Final = ("segmentation", "pose", "classification")
+TASKS: Final = ("segmentation", "pose", "classification", "detection3d")
 DATASETS: Final[dict[str, tuple[str, ...]]] = {
     "ade20k": ("segmentation",),
     "camvid": ("segmentation",),
     "cityscapes": ("segmentation",),
     "coco": ("pose",),
     "imagenet": ("classification",),
+    "kitti": ("detection3d",),
     "toycity": TASKS,
 }
 """The tasks of each known set; the first is meant where none is named."""
 BUILT_IN: Final = {"toycity": "segmentation", **{f"toycity-{task}": task for task in TASKS[1:]}}
 """Sets that need no file, by the name that stands for one and its task."""
-TOYCITY_SIZES: Final = {"segmentation": (96, 128), "pose": (192, 256), "classification": (192, 256)}
-"""Height and width of the rendered scenes."""
+TOYCITY_SIZES: Final = {
+    "segmentation": (96, 128),
+    "pose": (192, 256),
+    "classification": (192, 256),
+    "detection3d": kitti.IMAGE_SIZE,
+}
+"""Height and width of the rendered scenes. That of drives is KITTI's: how difficult an object is goes by its pixels."""
 
 
 def read_description(source: str | Path) -> DataDescription:
@@ -106,6 +120,8 @@ def completed(description: DataDescription, *, where: str) -> DataDescription:
         raise InputError(f"{where}: 'path' leads to {path}, which is not a folder. Mend 'path'.")
     if known in KNOWN_MASKS:
         KNOWN_MASKS[known].check_layout(path)
+    if known == "kitti":
+        kitti.check_layout(path)
     if description.task == "pose" and description.skeleton is None:
         splits: Mapping[Split, SplitSource] = description.splits
         if known == "coco" and not splits:
@@ -151,9 +167,13 @@ def parse_description(plain: object, *, where: str, folder: Path) -> DataDescrip
     if dataset == "toycity":
         fields.allow(("task", "dataset", "size", "length", "seed"), "for dataset toycity ")
         return _toycity(fields, task)
-    return {"segmentation": _segmentation, "pose": _pose, "classification": _classification}[task](
-        fields, dataset, _path(fields, folder)
-    )
+    parts = {
+        "segmentation": _segmentation,
+        "pose": _pose,
+        "classification": _classification,
+        "detection3d": _detection3d,
+    }
+    return parts[task](fields, dataset, _path(fields, folder))
 
 
 def _segmentation(fields: Fields, dataset: str | None, path: Path) -> DataDescription:
@@ -286,6 +306,34 @@ def _class_splits(path: Path) -> dict[Split, SplitSource]:
     return found
 
 
+def _detection3d(fields: Fields, dataset: str | None, path: Path) -> DataDescription:
+    splits: Mapping[Split, SplitSource]
+    if dataset is not None:
+        fields.allow(("task", "dataset", "path"), f"for dataset {dataset} ")
+        splits, classes = kitti.SPLIT_SOURCES, CLASSES
+    else:
+        fields.allow(("task", "path", *SPLITS, "names", "anchors"))
+        fields.require("train")
+        splits = {name: _kitti_split(fields, name) for name in SPLITS if name in fields}
+        classes = box_classes(fields)
+    names = tuple(known.name for known in classes)
+    return DataDescription(
+        task="detection3d",
+        dataset=dataset,
+        path=path,
+        splits=splits,
+        names=names,
+        colors=colors_of(names),
+        classes=classes,
+    )
+
+
+def _kitti_split(fields: Fields, name: Split) -> SplitKitti:
+    split = fields.nested(name, "{kitti: DIR, list: FILE}")
+    split.allow(("kitti", "list"))
+    return SplitKitti(kitti=split.required_text("kitti"), list=split.text("list", None))
+
+
 def _path(fields: Fields, folder: Path) -> Path:
     text = fields.text("path", ".")
     assert text is not None
@@ -303,6 +351,7 @@ def _toycity(fields: Fields, task: str) -> DataDescription:
         "segmentation": (ToyCity.NAMES, ToyCity.COLORS),
         "pose": (COCO_SKELETON.names, ToyCityPeople.COLORS),
         "classification": (ToyCityCrops.NAMES, ToyCityCrops.COLORS),
+        "detection3d": (tuple(known.name for known in CLASSES), COLORS),
     }[task]
     return DataDescription(
         task=task,
@@ -312,6 +361,7 @@ def _toycity(fields: Fields, task: str) -> DataDescription:
         names=names,
         colors=colors,
         skeleton=COCO_SKELETON if task == "pose" else None,
+        classes=CLASSES if task == "detection3d" else (),
         toycity=ToyCityOptions(
             size=(height, width),
             length={name: lengths.integer(name, 1, 1_000_000) for name in SPLITS if name in lengths},

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+from hrnas.data.box_fields import box_fields
 from hrnas.data.pictures import RGB
 from hrnas.data.pose_fields import GivenJoints, skeleton_fields
-from hrnas.structures import Skeleton
+from hrnas.structures import BoxClass, Skeleton
 
 Split = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
@@ -49,7 +50,18 @@ class SplitClasses:
     images: str
 
 
-SplitSource = SplitFolders | SplitList | SplitKeypoints | SplitClasses
+@dataclass(frozen=True, kw_only=True)
+class SplitKitti:
+    """A split in KITTI's layout: a folder with velodyne, calib and label_2, and a file of the frames' names.
+
+    list: None for all frames of the folder. Relative to `path`.
+    """
+
+    kitti: str
+    list: str | None = None
+
+
+SplitSource = SplitFolders | SplitList | SplitKeypoints | SplitClasses | SplitKitti
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +86,7 @@ class DataDescription:
     ignore: of masks: file values that are void; they become structures.IGNORED.
     label_map: of masks: file value -> class index, None = void; None as a whole: file values are class indices.
     skeleton: of a pose set. folders: of a classification set, the classes' folders.
+    classes: of a set with boxes in space, named as `names`.
     toycity: how to render it, when dataset is "toycity".
     given: what was said of the joints of a set that is not complete yet.
     """
@@ -88,6 +101,7 @@ class DataDescription:
     label_map: Mapping[int, int | None] | None = None
     skeleton: Skeleton | None = None
     folders: tuple[str, ...] = ()
+    classes: tuple[BoxClass, ...] = ()
     toycity: ToyCityOptions | None = None
     given: GivenJoints = field(default_factory=GivenJoints)
 
@@ -108,7 +122,7 @@ class DataDescription:
                 "seed": self.toycity.seed,
             }
         plain["path"] = str(self.path)
-        if self.task == "segmentation" and self.dataset is not None:
+        if self.dataset is not None and self.task in ("segmentation", "detection3d"):
             return plain
         plain |= {
             name: {key: value for key, value in vars(self.splits[name]).items() if value is not None}
@@ -118,6 +132,8 @@ class DataDescription:
             return plain | skeleton_fields(self.skeleton)
         if self.task == "classification":
             return plain | {"names": dict(zip(self.folders, self.names, strict=True))}
+        if self.classes:
+            return plain | box_fields(self.classes)
         plain |= {
             "names": list(self.names),
             "colors": [list(color) for color in self.colors],

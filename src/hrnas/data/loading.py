@@ -3,9 +3,10 @@
 Loading has no state: the order of samples follows from (seed, epoch) and a sample's augmentation from (seed, step,
 position in the batch), so a run resumed at step n needs nothing but n to see what it would have seen.
 
-B batch, H height, W width of the network's input.
+B batch, H height, W width of the network's input; P points of a cloud.
 """
 
+import math
 import signal
 import sys
 import traceback
@@ -33,31 +34,46 @@ _ORDER: Final = 0
 _AUGMENT: Final = 1
 
 
+View = NDArray[Any]
+"""What a network sees of a sample: an image, uint8 (H, W, 3), or a cloud of points, float32 (P, 4)."""
+
+NO_POINT: Final = math.inf
+"""What the rows of a batch's shorter clouds are filled up with: outside of every grid."""
+NO_TARGET: Final = -1
+"""What the rows of a batch's shorter targets are filled up with."""
+
+
 class Views(Protocol):
-    """What a task makes of a sample."""
+    """What a task makes of a sample. Pickled to the processes that read."""
 
     def training_view(
         self, sample: Sample[Any], input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        """Return a random view, uint8 (H, W, 3), and its target, of one shape for all samples."""
+    ) -> tuple[View, NDArray[Any]]:
+        """Return a random view, an image (H, W, 3) or a cloud (P, 4), and its target.
 
-    def evaluation_view(self, sample: Sample[Any], input_size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Return what evaluation sees, uint8 (H', W', 3), mostly of the input size."""
+        Targets are of one shape for all samples, but for the number of their rows.
+        """
+
+    def evaluation_view(self, sample: Sample[Any], input_size: tuple[int, int]) -> View:
+        """Return what evaluation sees: an image uint8 (H', W', 3), mostly of the input size, or a cloud (P, 4)."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """images: uint8 (B, 3, H, W), stored channels_last; targets: (B, ...), as the task makes them."""
+    """inputs: images uint8 (B, 3, H, W), stored channels_last, or clouds float32 (B, P, 4), filled up with NO_POINT.
 
-    images: torch.Tensor
+    targets: (B, ...), as the task makes them; where their numbers of rows differ, filled up with NO_TARGET.
+    """
+
+    inputs: torch.Tensor
     targets: torch.Tensor
 
 
 @dataclass(frozen=True)
 class EvaluationBatch:
-    """images: uint8 (B, 3, H', W'), of one size, channels_last; truths: B of what the samples hold; names: B."""
+    """inputs: as in Batch, images of one size; truths: B of what the samples hold; names: B."""
 
-    images: torch.Tensor
+    inputs: torch.Tensor
     truths: list[Any]
     names: list[str]
 
@@ -196,14 +212,14 @@ class _TrainReader(_Reader[Batch]):
     options: AugmentOptions
 
     def read_batch(self, batch: list[_Place]) -> Batch:
-        images, targets = [], []
+        views, targets = [], []
         for place in batch:
             rng = _generator(self.seed, _AUGMENT, place.step, place.position)
             sample = self.dataset.read(place.index)
-            image, target = self.views.training_view(sample, self.input_size, self.options, rng)
-            images.append(image)
+            view, target = self.views.training_view(sample, self.input_size, self.options, rng)
+            views.append(view)
             targets.append(target)
-        return Batch(_stack(images), torch.from_numpy(np.stack(targets)))
+        return Batch(stacked(views), torch.from_numpy(_filled(targets, NO_TARGET)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,10 +233,10 @@ class _EvaluationReader(_Reader[list[EvaluationBatch]]):
         for index in batch:
             sample = self.dataset.read(index)
             seen.append((self.views.evaluation_view(sample, self.input_size), sample.truth, sample.name))
-        groups = (list(group) for _, group in groupby(seen, key=lambda view: view[0].shape))
+        groups = (list(group) for _, group in groupby(seen, key=lambda view: _size(view[0])))
         return [
             EvaluationBatch(
-                _stack([image for image, _, _ in group]),
+                stacked([view for view, _, _ in group]),
                 [truth for _, truth, _ in group],
                 [name for _, _, name in group],
             )
@@ -228,9 +244,27 @@ class _EvaluationReader(_Reader[list[EvaluationBatch]]):
         ]
 
 
-def _stack(images: list[Any]) -> torch.Tensor:
-    """Stack images (H, W, 3) to (B, 3, H, W) without moving a byte: the view is channels_last."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+def stacked(views: list[View]) -> torch.Tensor:
+    """Stack images (H, W, 3) to (B, 3, H, W) without moving a byte, channels_last; clouds (P, 4) to (B, P, 4)."""
+    if views[0].ndim == 2:
+        return torch.from_numpy(_filled(views, NO_POINT))
+    return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
+
+
+def _size(view: View) -> tuple[int, ...]:
+    """Return what views of one batch must have in common: of images the size, of clouds nothing."""
+    return () if view.ndim == 2 else view.shape
+
+
+def _filled(arrays: list[NDArray[Any]], value: float) -> NDArray[Any]:
+    """Stack arrays (rows, ...), the shorter ones filled up at their end."""
+    rows = {len(array) for array in arrays if array.ndim}
+    if len(rows) <= 1:
+        return np.stack(arrays)
+    filled = np.full((len(arrays), max(rows), *arrays[0].shape[1:]), value, arrays[0].dtype)
+    for place, array in zip(filled, arrays, strict=True):
+        place[: len(array)] = array
+    return filled
 
 
 def _only(read: list[Any]) -> Any:

@@ -5,8 +5,9 @@ from typing import Any, Protocol
 from hrnas.data.class_folders import ClassSet, find_images
 from hrnas.data.coco_keypoints import open_keypoints
 from hrnas.data.decoding import LabelTable, picture_size
-from hrnas.data.description import DataDescription, Split, SplitClasses, SplitKeypoints
+from hrnas.data.description import DataDescription, Split, SplitClasses, SplitKeypoints, SplitKitti
 from hrnas.data.folders import FolderSet, check_pair, find_pairs
+from hrnas.data.kitti import KittiSet, find_frames
 from hrnas.data.pictures import RGB
 from hrnas.data.toycity.crops import ToyCityCrops
 from hrnas.data.toycity.dataset import ToyCity
@@ -36,7 +37,7 @@ class DataSet(Protocol):
 
 
 def open_split(description: DataDescription, split: Split) -> DataSet:
-    """Open a split after checking, from file names and headers alone, that every image is there and has its labels.
+    """Open a split after checking, from file names, sizes and headers alone, that every image has its labels.
 
     Raises InputError: unknown or absent split, empty split, missing mask or image, sizes that differ, unreadable file.
     """
@@ -59,6 +60,13 @@ def open_split(description: DataDescription, split: Split) -> DataSet:
         for file, _, _ in images:
             picture_size(file, "Image")
         return ClassSet(images=images, names=description.names, colors=description.colors)
+    if isinstance(source, SplitKitti):
+        return KittiSet(
+            frames=find_frames(description.path, source, split),
+            names=description.names,
+            colors=description.colors,
+            classes=description.classes,
+        )
     pairing = find_pairs(description, split)
     if pairing.missing:
         count = len(pairing.missing)

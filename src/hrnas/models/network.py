@@ -1,20 +1,24 @@
 """The backbone, its heads, and both together.
 
-B batch, C channels, F features, H height, W width.
+B batch, C channels, F features, H height, W width, P points.
 """
+
+import math
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from hrnas.arch.architecture import Architecture, ClassHead, DenseHead, Feature
+from hrnas.arch.architecture import AnchorHead, Architecture, ClassHead, DenseHead, Feature, Head
 from hrnas.nn.conv import ConvNorm
+from hrnas.nn.pillars import PillarNet
 from hrnas.nn.resizing import resize_to
 from hrnas.nn.search_block import SearchBlock
 from hrnas.nn.stage import StageModule
 
 
 class Backbone(nn.Module):
-    """Stem and stages: an image to one map a branch.
+    """Stem and stages: an image to one map a branch. Before them, of a network for point clouds, the pillars.
 
     features: (channels, stride) of each branch, highest resolution first.
     """
@@ -22,6 +26,8 @@ class Backbone(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
+        if architecture.pillars is not None:
+            self.pillars = PillarNet(architecture.pillars, architecture)
         self.stem = _stem(architecture)
         self.stages = nn.ModuleList(StageModule(stage, architecture) for stage in architecture.stages)
 
@@ -31,7 +37,12 @@ class Backbone(nn.Module):
         return self.architecture.features
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Map an image (B, in_channels, H, W) of any size to features (B, C_i, ceil(H / s_i), ceil(W / s_i))."""
+        """Map an image (B, in_channels, H, W) of any size to features (B, C_i, ceil(H / s_i), ceil(W / s_i)).
+
+        With pillars it is not an image that comes in, but clouds (B, P, 4), as `PillarNet` takes them.
+        """
+        if self.architecture.pillars is not None:
+            image = self.pillars(image)
         branches = [self.stem(image)]
         for stage in self.stages:
             branches = stage(branches)
@@ -48,9 +59,26 @@ class DenseHeadModule(nn.Module):
 
     def forward(self, branches: list[Tensor]) -> Tensor:
         """Map features (B, C_i, H_i, W_i) to logits (B, outputs, H_0, W_0)."""
-        size = (branches[0].shape[2], branches[0].shape[3])
-        x = torch.cat([resize_to(branch, size) for branch in branches], dim=1)  # (B, sum of C_i, H_0, W_0)
-        return self.output(self.block(x))
+        return self.output(self.block(_joined(branches)))
+
+
+class AnchorHeadModule(nn.Module):
+    """Branches resized to branch 0 and concatenated, a 1x1 convolution with bias to scores, boxes and directions.
+
+    At the start every score is that of an anchor that holds an object with a probability of PRIOR (Lin et al. 2017,
+    section 3.3): among so many anchors without, the first steps would be lost on them.
+    """
+
+    PRIOR: Final = 0.01
+
+    def __init__(self, head: AnchorHead, settings: Architecture) -> None:
+        super().__init__()
+        self.output = nn.Conv2d(sum(feature.channels for feature in settings.features), head.channels, 1)
+        nn.init.constant_(self.output.bias[: head.anchors * head.outputs], -math.log((1 - self.PRIOR) / self.PRIOR))
+
+    def forward(self, branches: list[Tensor]) -> Tensor:
+        """Map features (B, C_i, H_i, W_i) to (B, channels, H_0, W_0), channels as `AnchorHead` orders them."""
+        return self.output(_joined(branches))
 
 
 class ClassHeadModule(nn.Module):
@@ -78,21 +106,21 @@ class ClassHeadModule(nn.Module):
 
 
 class Network(Backbone):
-    """A backbone with its head: an image to logits or heatmaps at the stride of branch 0, or to logits of classes."""
+    """A backbone with its head: an image to logits or heatmaps at the stride of branch 0, or to logits of classes.
+
+    A head of anchors gives scores, boxes and directions at the stride of branch 0.
+    """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__(architecture)
         assert architecture.head is not None, "build_model makes a Backbone when there is no head"
-        self.head = (
-            DenseHeadModule(architecture.head, architecture)
-            if isinstance(architecture.head, DenseHead)
-            else ClassHeadModule(architecture.head, architecture)
-        )
+        self.head = _head(architecture.head, architecture)
 
     def forward(self, image: Tensor) -> Tensor:  # type: ignore[override]
         """Map an image (B, in_channels, H, W) to logits.
 
-        (B, outputs, ceil(H / s), ceil(W / s)), s of branch 0, by a dense head; (B, outputs) by a head of classes.
+        (B, outputs, ceil(H / s), ceil(W / s)), s of branch 0, by a dense head, and by a head of anchors with its
+        channels; (B, outputs) by a head of classes. With pillars clouds (B, P, 4) come in.
         """
         return self.head(super().forward(image))
 
@@ -103,6 +131,18 @@ def build_model(architecture: Architecture) -> Network | Backbone:
     A Network when the architecture has a head; otherwise a Backbone, which returns the list of its branches.
     """
     return Backbone(architecture) if architecture.head is None else Network(architecture)
+
+
+def _head(head: Head, settings: Architecture) -> nn.Module:
+    if isinstance(head, DenseHead):
+        return DenseHeadModule(head, settings)
+    return AnchorHeadModule(head, settings) if isinstance(head, AnchorHead) else ClassHeadModule(head, settings)
+
+
+def _joined(branches: list[Tensor]) -> Tensor:
+    """Concatenate maps (B, C_i, H_i, W_i), resized to the first: (B, sum of C_i, H_0, W_0)."""
+    size = (branches[0].shape[2], branches[0].shape[3])
+    return torch.cat([resize_to(branch, size) for branch in branches], dim=1)
 
 
 def _stem(architecture: Architecture) -> nn.Sequential:

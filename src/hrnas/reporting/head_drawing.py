@@ -9,7 +9,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from hrnas.arch.architecture import ClassHead, DenseHead, Feature, Head
+from hrnas.arch.architecture import AnchorHead, ClassHead, DenseHead, Feature, Head
 from hrnas.reporting import svg
 from hrnas.reporting.blocks import Place
 from hrnas.reporting.glyphs import BOX_WIDTH
@@ -28,6 +28,8 @@ JOIN: Final = 40.0
 DENSE_BLOCK: Final = 62.0
 """From x to its block."""
 
+ANCHORS_WIDTH: Final = 122.0
+
 CLASSES_WIDTH: Final = 218.0
 WIDEN: Final = 14.0
 """From x to the blocks of a head of classes that widen."""
@@ -40,7 +42,9 @@ STEP: Final = PLAIN_WIDTH + 10.0
 
 def head_width(head: Head) -> float:
     """Return how much room the head needs right of x."""
-    return DENSE_WIDTH if isinstance(head, DenseHead) else CLASSES_WIDTH
+    if isinstance(head, DenseHead):
+        return DENSE_WIDTH
+    return ANCHORS_WIDTH if isinstance(head, AnchorHead) else CLASSES_WIDTH
 
 
 def head_middle(place: Place, x: float, rows: Sequence[float]) -> tuple[float, float]:
@@ -56,6 +60,8 @@ def draw_head(head: Head, features: Sequence[Feature], x: float, rows: Sequence[
     """Return the head but for its glyphs; `features` are what the branches give to it."""
     if isinstance(head, DenseHead):
         return _dense(head, features, x, rows[: len(features)], glyph_height)
+    if isinstance(head, AnchorHead):
+        return _anchors(head, features, x, rows[: len(features)])
     return _classes(head, x, rows[: len(features)])
 
 
@@ -63,23 +69,50 @@ def _dense(
     head: DenseHead, features: Sequence[Feature], x: float, rows: Sequence[float], glyph_height: float
 ) -> Markup:
     """The branches resized and concatenated, the wire through the glyph, the last convolution."""
-    top, join, n = rows[0], x + JOIN, svg.number
+    top, join = rows[0], x + JOIN
     block, out = x + DENSE_BLOCK, x + DENSE_BLOCK + BOX_WIDTH
-    parts = [svg.text(block + BOX_WIDTH / 2, TITLE, "head", "column", "middle"), _level(x, block, top)]
-    for y in rows[1:]:
-        turn = f"M{n(x)} {n(y)}H{n(join - 8)}Q{n(join)} {n(y)} {n(join)} {n(y - 8)}V{n(top)}"
-        parts.append(svg.path(turn, "wire"))
-    total = sum(feature.channels for feature in features)
     return Markup().join(
         [
-            *parts,
-            svg.circle(join, top, SUM_RADIUS, "sum"),
+            svg.text(block + BOX_WIDTH / 2, TITLE, "head", "column", "middle"),
+            _concatenated(x, block, rows),
             _level(out, out + 48, top),
             _plain(out + 12, top, f"1×1 conv: {head.block.out_channels} → {head.outputs} outputs"),
-            svg.text(join - 26, top - glyph_height / 2 - 5, f"{total} channels", "tick"),
+            svg.text(join - 26, top - glyph_height / 2 - 5, f"{_width(features)} channels", "tick"),
             svg.text(out + 20, top + glyph_height / 2 + 14, f"{head.outputs} outputs", "tick", "middle"),
         ]
     )
+
+
+def _anchors(head: AnchorHead, features: Sequence[Feature], x: float, rows: Sequence[float]) -> Markup:
+    """The branches resized and concatenated, the convolution to scores, boxes and directions."""
+    top, layer = rows[0], x + DENSE_BLOCK
+    words = (
+        f"1×1 conv: {_width(features)} → {head.channels}: {head.anchors} anchors, of each {head.outputs} scores, "
+        f"{head.BOX} numbers of a box, {head.DIRECTIONS} of a direction"
+    )
+    return Markup().join(
+        [
+            svg.text(layer, TITLE, "head", "column", "middle"),
+            _concatenated(x, layer + PLAIN_WIDTH + 20, rows),
+            _plain(layer, top, words),
+            svg.text(x + JOIN - 26, top - PLAIN_HEIGHT / 2 - 7, f"{_width(features)} channels", "tick"),
+            svg.text(layer + PLAIN_WIDTH / 2, top + PLAIN_HEIGHT / 2 + 15, f"{head.anchors} anchors", "tick", "middle"),
+        ]
+    )
+
+
+def _concatenated(x: float, end: float, rows: Sequence[float]) -> Markup:
+    """The wires of the branches into one at JOIN, and on to `end` along the first row."""
+    top, join, n = rows[0], x + JOIN, svg.number
+    parts = [_level(x, end, top)]
+    for y in rows[1:]:
+        turn = f"M{n(x)} {n(y)}H{n(join - 8)}Q{n(join)} {n(y)} {n(join)} {n(y - 8)}V{n(top)}"
+        parts.append(svg.path(turn, "wire"))
+    return Markup().join([*parts, svg.circle(join, top, SUM_RADIUS, "sum")])
+
+
+def _width(features: Sequence[Feature]) -> int:
+    return sum(feature.channels for feature in features)
 
 
 def _classes(head: ClassHead, x: float, rows: Sequence[float]) -> Markup:

@@ -172,8 +172,10 @@ def _stem(architecture: Architecture, grid: _Grid, input_size: Size) -> Markup:
     """The stem's convolutions as plain boxes, with the image that comes in."""
     y, left = grid.rows[0], LABELS
     words = " then ".join(f"3×3 conv, {conv.out_channels} channels, stride {conv.stride}" for conv in architecture.stem)
-    title = svg.element("title", f"stem: {words}\ninput {input_size[0]}×{input_size[1]}")
     pitch = (STEM_WIDTH - 14) / len(architecture.stem)
+    if architecture.pillars is not None:
+        words = f"pillars of {architecture.pillars.cell:g} m, {architecture.in_channels} channels, then {words}"
+    title = svg.element("title", f"stem: {words}\ninput {input_size[0]}×{input_size[1]}")
     boxes = [
         svg.rectangle(left + index * pitch, y - 12, pitch - 5, 24, "plain", radius=3)
         for index in range(len(architecture.stem))

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from hrnas.data.class_views import CLASSIFICATION, evaluation_crop, training_crop
+from hrnas.data.decoding import read_image
 from hrnas.data.description import DataDescription
 from hrnas.data.opening import DataSet
 from hrnas.data.pictures import RGB
@@ -23,7 +24,7 @@ from hrnas.data.transforms import AugmentOptions
 from hrnas.errors import InputError
 from hrnas.metrics.classification import FIVE, ClassCounts
 from hrnas.structures import Sample
-from hrnas.tasks.task import EvaluationOptions, TargetOptions, scored_parts
+from hrnas.tasks.task import EvaluationOptions, ImageTask, TargetOptions, scored_parts
 
 _PANEL: Final = 220
 """Width of the list of classes beside a drawn image, and the least height of the drawing, in pixels."""
@@ -61,7 +62,7 @@ class ClassificationScore:
         }
 
 
-class Classification:
+class Classification(ImageTask):
     """One class an image. Names and colours of the classes are the description's."""
 
     metric = "top1"
@@ -114,11 +115,11 @@ class Classification:
         probabilities: NDArray[np.float32] = outputs.float().softmax(0).cpu().numpy()
         return probabilities
 
-    def unlabelled(self, image: NDArray[np.uint8], name: str, boxes: Sequence[Any] | None) -> list[Sample[Any]]:
+    def unlabelled(self, file: Path, boxes: Sequence[Any] | None) -> list[Sample[Any]]:
         """Return the image as a sample; it takes no boxes."""
         if boxes is not None:
             raise InputError("boxes are given; a classification looks at whole images. Leave them out.")
-        return [Sample(image=image, truth=None, name=name)]
+        return [Sample(image=read_image(file), truth=None, name=file.name)]
 
     def draw(self, predictions: Sequence[NDArray[np.float32]], samples: Sequence[Sample[int | None]]) -> Image.Image:
         """Return the image beside its likeliest classes, the true one marked where it is known."""

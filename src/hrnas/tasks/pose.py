@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hrnas.data import person_views
 from hrnas.data.coco_keypoints import clipped_box, sigma_warning
+from hrnas.data.decoding import read_image
 from hrnas.data.description import DataDescription
 from hrnas.data.opening import DataSet
 from hrnas.data.person_views import image_to_input, inverted, moved
@@ -27,7 +28,7 @@ from hrnas.metrics.oks import COUNTED_SCORE
 from hrnas.structures import Person, Sample
 from hrnas.tasks.heatmaps import STRIDE, Decoder, located, mirrored, targets_of
 from hrnas.tasks.pose_score import PoseScore
-from hrnas.tasks.task import EvaluationOptions, TargetOptions
+from hrnas.tasks.task import EvaluationOptions, ImageTask, TargetOptions
 
 Joints = NDArray[np.float64]
 
@@ -35,7 +36,7 @@ DRAWN_SCORE: Final = 0.3
 """A detector's boxes of a lower score are predicted and written, but not drawn."""
 
 
-class Pose:
+class Pose(ImageTask):
     """One person a sample. The joints are the description's.
 
     metric: "oks_ap" where the sigmas of the joints are known, else "pck"; both are reported.
@@ -123,13 +124,12 @@ class Pose:
         joints: Joints = self._joints_of(outputs[None], [sample.truth], input_size)[0]
         return joints
 
-    def unlabelled(
-        self, image: NDArray[np.uint8], name: str, boxes: Sequence[tuple[float, float, float, float]] | None
-    ) -> list[Sample[Person]]:
-        """Return a sample for each box, or one with the whole image (h, w, 3) as its box.
+    def unlabelled(self, file: Path, boxes: Sequence[tuple[float, float, float, float]] | None) -> list[Sample[Person]]:
+        """Return a sample for each box in an image, or one with the whole image as its box.
 
-        Raises InputError for a box without area or outside the image.
+        Raises InputError for an image that cannot be read, or a box without area or outside the image.
         """
+        image, name = read_image(file), file.name
         height, width = image.shape[:2]
         given = [(0.0, 0.0, float(width), float(height))] if boxes is None else boxes
         people = [

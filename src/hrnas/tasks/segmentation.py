@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from hrnas.data.decoding import read_image
 from hrnas.data.description import DataDescription
 from hrnas.data.opening import DataSet
 from hrnas.data.pictures import RGB, colorize, overlay, side_by_side
@@ -22,7 +23,7 @@ from hrnas.errors import InputError
 from hrnas.metrics.segmentation import ConfusionMatrix
 from hrnas.nn.resizing import resize_to
 from hrnas.structures import IGNORED, Mask, Sample
-from hrnas.tasks.task import EvaluationOptions, TargetOptions, scored_parts
+from hrnas.tasks.task import EvaluationOptions, ImageTask, TargetOptions, scored_parts
 
 
 class SegmentationScore:
@@ -59,7 +60,7 @@ class SegmentationScore:
         }
 
 
-class Segmentation:
+class Segmentation(ImageTask):
     """One class a pixel. Names and colours of the classes are the description's."""
 
     metric = "miou"
@@ -126,11 +127,11 @@ class Segmentation:
         height, width = sample.image.shape[:2]
         return predict_mask(outputs, (height, width)).to(torch.uint8).cpu().numpy()
 
-    def unlabelled(self, image: NDArray[np.uint8], name: str, boxes: Sequence[Any] | None) -> list[Sample[Any]]:
+    def unlabelled(self, file: Path, boxes: Sequence[Any] | None) -> list[Sample[Any]]:
         """Return the image as a sample; it takes no boxes."""
         if boxes is not None:
             raise InputError("boxes are given; a segmentation labels whole images. Leave them out.")
-        return [Sample(image=image, truth=None, name=name)]
+        return [Sample(image=read_image(file), truth=None, name=file.name)]
 
     def draw(self, predictions: Sequence[Mask], samples: Sequence[Sample[Mask | None]]) -> Image.Image:
         """Return image | truth, where there is one | prediction laid over the image, side by side."""

@@ -1,26 +1,28 @@
 """What the loops and verbs ask of a task; they contain no task's name.
 
-B batch, K outputs of the network, H height, W width of the input; h, w of an image as it was read.
+B batch, K outputs of the network, H height, W width of the input; h, w of an image as it was read; P points of a cloud.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from hrnas.arch.architecture import Pillars
+from hrnas.data.decoding import IMAGE_ENDINGS
+from hrnas.data.loading import Views
 from hrnas.data.opening import DataSet
 from hrnas.data.pictures import RGB
 from hrnas.data.sizes import InputSize
-from hrnas.data.transforms import OFF, AugmentOptions
+from hrnas.data.transforms import OFF, AugmentOptions, normalize
 from hrnas.errors import InputError
 from hrnas.structures import Sample
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +31,20 @@ class TargetOptions:
 
     sigma: of the Gaussian around a joint, in pixels of the heatmap (pose).
     label_smoothing: share of the target that all classes have alike (classification).
+    cell: side of a pillar of points, in metres (detection3d).
     """
 
     sigma: float | None = None
     label_smoothing: float | None = None
+    cell: float | None = None
 
     def __post_init__(self) -> None:
         if self.sigma is not None and not 1 <= self.sigma <= 100:  # a narrower peak is between pixels, not on them
             raise InputError(f"targets.sigma is {self.sigma}; a number of pixels of the heatmap in 1..100 is needed.")
         if self.label_smoothing is not None and not 0 <= self.label_smoothing < 1:
             raise InputError(f"targets.label_smoothing is {self.label_smoothing}; it must lie in [0, 1).")
+        if self.cell is not None and not 0.01 <= self.cell <= 10:
+            raise InputError(f"targets.cell is {self.cell}; a number of metres in 0.01..10 is needed.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +90,20 @@ class Score(Protocol):
         """
 
 
-class Task(Protocol):
+class Task(Views, Protocol):
     """Target, loss, metric, decoding and drawing of one kind of prediction. Pickled to the processes that read."""
 
     metric: str
     """Name of the figure in a score's result that decides; higher is better."""
 
-    head: Literal["dense", "classes"]
+    head: Literal["dense", "classes", "anchors"]
     """Kind of head its networks have."""
+
+    stem_stride: int | None
+    """Stride of the stem, and so of branch 0, that its networks need; None for the search space's own."""
+
+    endings: Collection[str]
+    """Endings of the files that `unlabelled` reads, in small letters, with the dot."""
 
     own: Mapping[str, Any]
     """Its choice for options of AugmentOptions, TargetOptions and EvaluationOptions; others mean nothing to it."""
@@ -107,15 +119,19 @@ class Task(Protocol):
 
     @property
     def num_outputs(self) -> int:
-        """Outputs of the network's head."""
+        """Outputs of the network's head: classes, or joints."""
 
-    def training_view(
-        self, sample: Sample[Any], input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-        """Return a random view of a sample, uint8 (H, W, 3), and its target, of one shape for all samples."""
+    def pillars(self, input_size: tuple[int, int]) -> Pillars | None:
+        """Return what makes the input of a network from a cloud of points; None where images come in."""
 
-    def evaluation_view(self, sample: Sample[Any], input_size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Return what evaluation sees of a sample, uint8 (H', W', 3); mostly of the input size."""
+    def views(self, dataset: DataSet, options: AugmentOptions) -> Views:
+        """Return what makes views of the samples of a set: the task itself, where it needs no other sample for that.
+
+        options: settled. May take long, when something has to be made of the whole set first.
+        """
+
+    def prepared(self, inputs: Tensor) -> Tensor:
+        """Return a network's input for what a batch holds, on its device: images normalised, clouds as they are."""
 
     def check_input(self, input_size: tuple[int, int]) -> None:
         """Raise InputError for an input size that the task cannot work at."""
@@ -138,12 +154,10 @@ class Task(Protocol):
     def decode(self, outputs: Tensor, sample: Sample[Any], input_size: tuple[int, int]) -> Any:
         """Return the prediction for one sample from its outputs (K, ...), in terms of the image as it was read."""
 
-    def unlabelled(
-        self, image: NDArray[np.uint8], name: str, boxes: Sequence[tuple[float, float, float, float]] | None
-    ) -> list[Sample[Any]]:
-        """Return what there is to predict in an image (h, w, 3); boxes: x, y, width, height in its pixels.
+    def unlabelled(self, file: Path, boxes: Sequence[tuple[float, float, float, float]] | None) -> list[Sample[Any]]:
+        """Return what there is to predict in a file; boxes: x, y, width, height in pixels of its image.
 
-        Raises InputError for boxes that mean nothing to the task.
+        Raises InputError for a file that cannot be read, or boxes that mean nothing to the task.
         """
 
     def draw(self, predictions: Sequence[Any], samples: Sequence[Sample[Any]]) -> Image.Image:
@@ -192,11 +206,29 @@ def settled(options: T, own: Mapping[str, Any], task: str, group: str) -> T:
     return replace(options, **{name: given.get(name, own[name]) if name in own else None for name in names})  # type: ignore[type-var]
 
 
-def flip_tested(task: Task, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Return a network's outputs for normalised images (B, 3, H, W), averaged with those of their mirror images
+def flip_tested(task: Task, network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """Return a network's outputs for prepared inputs, images (B, 3, H, W) averaged with those of their mirror images
     where the task's evaluation asks for it.
     """
-    outputs = network(images)
+    outputs = network(inputs)
     if task.evaluation.flip_test:
-        outputs = (outputs + task.mirrored(network(images.flip(3)))) / 2
+        outputs = (outputs + task.mirrored(network(inputs.flip(3)))) / 2
     return outputs
+
+
+class ImageTask:
+    """What the tasks have in common whose samples are images."""
+
+    endings = IMAGE_ENDINGS
+    stem_stride = None
+
+    def pillars(self, input_size: tuple[int, int]) -> None:
+        """No points, no pillars."""
+
+    def views(self: V, dataset: DataSet, options: AugmentOptions) -> V:
+        """Return the task: a view is of one image alone."""
+        return self
+
+    def prepared(self, inputs: Tensor) -> Tensor:
+        """Return images uint8 (B, 3, H, W) normalised."""
+        return normalize(inputs)
