@@ -19,7 +19,7 @@ def pixel_rays(view: View, height: int, width: int) -> NDArray[np.float64]:
 
 
 def rays_through(
-    view: View, columns: NDArray[np.float64], rows: NDArray[np.float64], height: int, width: int
+    view: View, columns: NDArray[np.floating], rows: NDArray[np.floating], height: int, width: int
 ) -> NDArray[np.float64]:
     """Return the unit directions in the world of the rays through a grid of columns (c,) and rows (r,): (r, c, 3).
 

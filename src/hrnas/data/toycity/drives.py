@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hrnas.data.kitti_files import NOT_AN_OBJECT, no_objects
-from hrnas.data.kitti_frames import in_view, projected_edges, to_objects
+from hrnas.data.kitti_frames import NEAREST, in_view, object_corners, to_objects
 from hrnas.data.toycity.bodies import extent
 from hrnas.data.toycity.camera import make_sensor
 from hrnas.data.toycity.lidar import HEIGHT, sweep
@@ -74,9 +74,7 @@ def make_frame(world: World, random: Random) -> Frame:
     picture = render(world, height // _RENDERED, width // _RENDERED, random, sensor)
     lidar = _lidar_place(world.view)
     generator = np.random.Generator(np.random.PCG64(random.getrandbits(64)))
-    swept = sweep(
-        world, picture.bodies, lidar, world.view.heading, world.view.field_of_view / 2 + _MARGIN, generator
-    )
+    swept = sweep(world, picture.bodies, lidar, world.view.heading, world.view.field_of_view / 2 + _MARGIN, generator)
     calibration = make_calibration()
     return Frame(
         points=swept.points,
@@ -102,9 +100,7 @@ def make_calibration() -> Calibration:
             ]
         ),
         r0_rect=np.eye(3),
-        tr_velo_to_cam=np.array(
-            [[0.0, -1, 0, left - _BASELINE], [0, 0, -1, LENS_HEIGHT - HEIGHT], [1, 0, 0, -ahead]]
-        ),
+        tr_velo_to_cam=np.array([[0.0, -1, 0, left - _BASELINE], [0, 0, -1, LENS_HEIGHT - HEIGHT], [1, 0, 0, -ahead]]),
     )
 
 
@@ -115,7 +111,7 @@ def _lidar_place(view: View) -> tuple[float, float]:
 
 
 def lidar_box(thing: Thing, view: View) -> NDArray[np.float64]:
-    """Return the tight box about a thing in the frame of the lidar beside a view: x, y, z, length, width, height, yaw."""
+    """Return the tight box about a thing in the frame of the lidar that goes with a view, (7,) as in Boxes3D."""
     low, high = extent(thing)
     low[2] = 0.0  # it stands on the ground
     middle, size = (low + high) / 2, high - low
@@ -128,9 +124,7 @@ def lidar_box(thing: Thing, view: View) -> NDArray[np.float64]:
     return np.array([cos * x + sin * y, cos * y - sin * x, middle[2] - HEIGHT, *size, yaw])
 
 
-def _label(
-    world: World, bodies: Bodies, points: NDArray[np.float32], calibration: Calibration
-) -> KittiObjects:
+def _label(world: World, bodies: Bodies, points: NDArray[np.float32], calibration: Calibration) -> KittiObjects:
     """Return what is in the image: first what is labelled, in the world's order, then what is not to be cared for."""
     points = points[in_view(points, calibration, IMAGE_SIZE)]
     labelled, others = [], []
@@ -148,14 +142,20 @@ def _label(
         hidden = hidden_share(world, bodies, row, (left + 0.5, top + 0.5, right + 0.5, bottom + 0.5), *IMAGE_SIZE)
         met = int(points_in_boxes(points, box[None]).sum())
         if met and hidden <= 1 - _LEAST_SEEN:
-            ends = projected_edges(found, calibration).reshape(-1, 2)
-            whole = np.prod(np.nanmax(ends, axis=0) - np.nanmin(ends, axis=0))
-            truncated = 1 - (right - left) * (bottom - top) / whole
+            truncated = max(0.0, 1 - (right - left) * (bottom - top) / _whole_area(found, calibration))
             occluded = sum(hidden >= share for share in _OCCLUDED)
             labelled.append(replace(found, truncated=np.array([truncated]), occluded=np.array([occluded])))
         elif met or hidden < 1:
             others.append(_not_cared_for(found))
     return _joined([*labelled, *others])
+
+
+def _whole_area(objects: KittiObjects, calibration: Calibration) -> float:
+    """Return the area of the box about one object as an endless image would show it, in square pixels."""
+    corners = object_corners(objects)[0].T  # (3, 8)
+    corners[2] = np.maximum(corners[2], NEAREST)
+    projected = calibration.p2 @ np.concatenate([corners, np.ones((1, 8))])
+    return float(np.ptp(projected[:2] / projected[2], axis=1).prod())
 
 
 def _not_cared_for(objects: KittiObjects) -> KittiObjects:

@@ -90,18 +90,17 @@ def sweep(
     kept = generator.random(len(met)) < (1 - _LOST) * strength**2 / (strength**2 + _FAINT**2)
     noise = _NOISE * generator.standard_normal(len(met))
     noise += np.where(bodies.material[solid] == Material.FOLIAGE, generator.exponential(_LEAF_DEPTH, len(met)), 0)
-    reflectance = reflectance * (1 + 0.08 * generator.standard_normal(len(met)))
     points = np.empty((len(met), 4), np.float32)
     points[:, :3] = own * (distance + noise)[:, None]
-    # The sensor gives hundredths.
-    points[:, 3] = np.round(np.clip(reflectance * (0.6 + 0.4 * facing), 0, 0.99), 2)
+    shown = reflectance * (0.6 + 0.4 * facing) * (1 + 0.08 * generator.standard_normal(len(met)))
+    points[:, 3] = np.round(np.clip(shown, 0, 0.99), 2)  # the sensor gives hundredths
     return Sweep(points=points[kept], thing=bodies.thing[solid[kept]])
 
 
 def _surface(
     world: World, bodies: Bodies, solid: NDArray[np.int64], point: F32, normal: F32, distance: F32
 ) -> tuple[F32, F32]:
-    """Return the reflectance (n,) 0..1 of what the rays hit, and the share (n,) that glass and gloss do not lead away."""
+    """Return the reflectance (n,) 0..1 of what the rays hit, and the share (n,) that gloss does not mirror away."""
     colour, gloss, category = textures.surface(world, bodies, solid, point, normal, distance)
     bright = colour @ np.array([0.5, 0.3, 0.2], np.float32)  # red lies nearest to the laser's 0.9 micrometres
     reflectance = _GAINS[category] * bright + _OFFSETS[category]

@@ -373,12 +373,12 @@ class _Placing:
         random, street = self.random, self.street
         for _ in range(random.choice((0, 1, 2, 2, 3, 4))):
             side = random.choice((-1, 1))
-            along = 3.6 + random.expovariate(1 / (9 * self.spread))
+            along = self.spread * (3.6 + random.expovariate(1 / 9))
             turn = random.choice((0.0, math.pi)) if random.random() < 0.8 else random.uniform(0, 2 * math.pi)
             left = side * random.uniform(0.1, 0.9) * street.half_width
             self._figure("cyclist", along, left, turn + random.gauss(0, 0.08))
         for _ in range(random.randint(3, 8)):
-            along = 2.8 + random.expovariate(1 / (10 * self.spread))
+            along = self.spread * (2.8 + random.expovariate(1 / 10))
             if random.random() < 0.72:
                 left = random.choice((-1, 1)) * (street.half_width + random.uniform(0.3, 1.0) * street.pavement_width)
                 turn = random.choice((0.0, math.pi)) + random.gauss(0, 0.3)
