@@ -66,7 +66,7 @@ def open_toycity_scenes(
     check_split(split)
     length = check_length(LENGTHS[split] if length is None else length)
     folder = (cache or cache_folder()) / f"toycity-drives{LABELS}-v{VERSION}-seed{seed}-{split}-{length}"
-    if not _is_whole(folder, length):
+    if not _is_whole(folder, split, length):
         try:
             _make(folder, split, length, seed, progress)
         except OSError as error:
@@ -132,12 +132,12 @@ def _make(folder: Path, split: Split, length: int, seed: int, progress: ShowProg
                 _write_frame(made / "training", name, draw_frame(split, number, seed))
                 show(number + 1)
         _write_lists(made, {_LISTS[split]: names})
-        contents = {name: _sum_of(made / name) for name in _names(length)}
+        contents = {name: _sum_of(made / name) for name in _names(split, length)}
         (made / _CONTENTS).write_text(json.dumps(contents), encoding="utf-8")
-        _put(made, folder, length)
+        _put(made, folder, split, length)
 
 
-def _put(made: Path, folder: Path, length: int) -> None:
+def _put(made: Path, folder: Path, split: Split, length: int) -> None:
     """Rename `made`, which has its parent folder to itself, to `folder`, unless another process was faster."""
     while True:
         try:
@@ -147,7 +147,7 @@ def _put(made: Path, folder: Path, length: int) -> None:
                 raise
         else:
             return
-        if _is_whole(folder, length):
+        if _is_whole(folder, split, length):
             return
         try:
             os.rename(folder, made.parent / "damaged")
@@ -172,19 +172,22 @@ def _write_lists(folder: Path, names: Mapping[str, list[str]]) -> None:
         (folder / "ImageSets" / f"{which}.txt").write_text("".join(f"{name}\n" for name in listed), encoding="ascii")
 
 
-def _names(length: int) -> list[str]:
-    """Return the files of so many frames, relative to their set's folder."""
-    return [f"training/{part}/{number:06d}.{ending}" for number in range(length) for part, ending in _FILES]
+def _names(split: Split, length: int) -> list[str]:
+    """Return the files of a split of so many frames, relative to its folder."""
+    frames = [f"training/{part}/{number:06d}.{ending}" for number in range(length) for part, ending in _FILES]
+    return [f"ImageSets/{_LISTS[split]}.txt", *frames]
 
 
 def _sum_of(file: Path) -> int:
     return zlib.crc32(file.read_bytes())
 
 
-def _is_whole(folder: Path, length: int) -> bool:
+def _is_whole(folder: Path, split: Split, length: int) -> bool:
     """Return whether a folder of the cache has all its files, each as it was written."""
     try:
         contents = json.loads((folder / _CONTENTS).read_text(encoding="utf-8"))
-        return list(contents) == _names(length) and all(_sum_of(folder / name) == crc for name, crc in contents.items())
+        return list(contents) == _names(split, length) and all(
+            _sum_of(folder / name) == crc for name, crc in contents.items()
+        )
     except (OSError, ValueError, AttributeError, TypeError):
         return False
