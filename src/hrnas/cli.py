@@ -55,6 +55,7 @@ VERBS: Final[dict[str, Verb]] = {
     "predict": Verb(summary="predict and draw images or clouds", positionals=("run", "inputs"), many=True),
     "report": Verb(summary="write a run's report.html", positionals=("run",)),
     "show": Verb(summary="show a run on the terminal", positionals=("run",)),
+    "toycity": Verb(summary="write the built-in Toy City as files: lidar, camera, 3D boxes", positionals=("folder",)),
     "resume": Verb(summary="go on with a run that was stopped", positionals=("run",), shared=True),
 }
 

@@ -1,8 +1,9 @@
 """What a verb needs around a network: the data set opened, the task, the device; and evaluation with them."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -267,8 +268,16 @@ def _open_splits(
         description = completed(parsed, where="data") if splits else parsed
     else:
         description = read_description(data)
-    with rich.get_console().status("Opening the data set (Toy City is rendered once) ..."):
-        return description, {split: open_split(description, split) for split in splits}
+    with rich.get_console().status("Opening the data set (Toy City is rendered once) ...") as status:
+
+        @contextmanager
+        def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+            status.stop()  # a terminal shows one thing at a time
+            with counted_progress(what, total) as show:
+                yield show
+            status.start()
+
+        return description, {split: open_split(description, split, progress) for split in splits}
 
 
 def open_training_session(data: str | Mapping[str, Any], options: TrainingOptions) -> Session:

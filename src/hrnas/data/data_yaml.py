@@ -345,6 +345,10 @@ def _toycity(fields: Fields, task: str) -> DataDescription:
     if not isinstance(size, list) or len(size) != 2:
         raise fields.wrong("size", size, "[height, width] in pixels")
     height, width = (fields.integer_value("size", side, 16, 4096) for side in size)
+    if task == "detection3d" and (height, width) != TOYCITY_SIZES[task]:
+        raise fields.wrong(
+            "size", size, f"{list(TOYCITY_SIZES[task])}, or left out: the camera of the drives has one size"
+        )
     lengths = fields.nested("length", "{train: 256}") if "length" in fields else Fields.of({}, fields.where)
     lengths.allow(SPLITS)
     names, colors = {

@@ -11,6 +11,7 @@ from hrnas.data.kitti import KittiSet, find_frames
 from hrnas.data.pictures import RGB
 from hrnas.data.toycity.crops import ToyCityCrops
 from hrnas.data.toycity.dataset import ToyCity
+from hrnas.data.toycity.drive_sets import ShowProgress, open_toycity_scenes, unseen
 from hrnas.data.toycity.people import ToyCityPeople
 from hrnas.errors import InputError, did_you_mean
 from hrnas.structures import Sample
@@ -36,14 +37,17 @@ class DataSet(Protocol):
         """Return the samples of each picture by its name, in order: of a pose the persons in it, otherwise one."""
 
 
-def open_split(description: DataDescription, split: Split) -> DataSet:
+def open_split(description: DataDescription, split: Split, progress: ShowProgress = unseen) -> DataSet:
     """Open a split after checking, from file names, sizes and headers alone, that every image has its labels.
 
+    progress: shows how far it is where a split must be made first and that takes long.
     Raises InputError: unknown or absent split, empty split, missing mask or image, sizes that differ, unreadable file.
     """
     check_split(description, split)
     if description.toycity is not None:
         toy = description.toycity
+        if description.task == "detection3d":
+            return open_toycity_scenes(split, length=toy.length.get(split), seed=toy.seed, progress=progress)
         kind = {"segmentation": ToyCity, "pose": ToyCityPeople, "classification": ToyCityCrops}[description.task]
         return kind(split, size=toy.size, length=toy.length.get(split), seed=toy.seed)
     assert description.path is not None, "only Toy City needs no files"

@@ -6,6 +6,9 @@ from functools import cache
 from random import Random
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hrnas.data.toycity.figure import SADDLE_HEIGHT, joints
 from hrnas.data.toycity.shapes import DARK, Bodies, Material, Rect, Shapes
 from hrnas.data.toycity.world import Thing, World
@@ -22,6 +25,14 @@ def make_bodies(world: World) -> Bodies:
         shapes.start(row, thing)
         _MAKERS[thing.category](shapes, thing)
     return shapes.finish()
+
+
+def extent(thing: Thing) -> NDArray[np.float64]:
+    """Return the low and the high corner of the box about a thing, in its own frame, in metres: (2, 3)."""
+    shapes = Shapes()
+    shapes.start(0, thing)
+    _MAKERS[thing.category](shapes, thing)
+    return shapes.extent()
 
 
 def _inset(rect: Rect, by: float) -> Rect:

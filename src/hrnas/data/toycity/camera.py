@@ -15,9 +15,19 @@ _TILE: Final = 8
 
 def pixel_rays(view: View, height: int, width: int) -> NDArray[np.float64]:
     """Return the unit direction in the world of the ray through each pixel's middle: (height, width, 3)."""
+    return rays_through(view, np.arange(width) + 0.5, np.arange(height) + 0.5, height, width)
+
+
+def rays_through(
+    view: View, columns: NDArray[np.floating], rows: NDArray[np.floating], height: int, width: int
+) -> NDArray[np.float64]:
+    """Return the unit directions in the world of the rays through a grid of columns (c,) and rows (r,): (r, c, 3).
+
+    Columns and rows as `project` gives them, of a picture of the height and width.
+    """
     focal = width / 2 / math.tan(view.field_of_view / 2)  # pixels, for both axes
-    column = (np.arange(width) + 0.5 - width / 2) / focal
-    row = (np.arange(height) + 0.5 - height / 2) / focal
+    column = (columns - width / 2) / focal
+    row = (rows - height / 2) / focal
     cos, sin = math.cos(view.roll), math.sin(view.roll)
     right = column[None, :] * cos - row[:, None] * sin
     down = column[None, :] * sin + row[:, None] * cos

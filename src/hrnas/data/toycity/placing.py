@@ -42,19 +42,43 @@ CAR_SIZES: Final[dict[str, tuple[float, float, float]]] = {
 """Length, width and height in metres of each kind of motor vehicle, before it is varied."""
 
 
+LENS_HEIGHT: Final = 1.65
+"""Of a drive's camera, metres above the road."""
+
+
 def make_world(random: Random) -> World:
     """Build a street scene; the same state of `random` gives the same world."""
     street = _street(random)
     view, camera_left = _view(random, street)
     builder = _Placing(random, street, camera_left)
-    builder.buildings()
-    builder.vehicles()
-    builder.posts_and_trees()
-    builder.people()
+    builder.fill()
+    return _lit(random, builder, view)
+
+
+def make_drive(random: Random, field_of_view: float) -> World:
+    """Build a busy street scene as a car in it sees it, its level camera over the right lane.
+
+    field_of_view: horizontal, in radians.
+    """
+    street = _street(random)
+    camera_left = -random.uniform(0.3, 0.45) * street.half_width
+    x, y, heading = street.to_world(0.0, camera_left)
+    view = View(
+        position=(x, y, LENS_HEIGHT), heading=heading + random.gauss(0.0, 0.03), pitch=0.0, roll=0.0,
+        field_of_view=field_of_view,
+    )  # fmt: skip
+    cars = ("hatchback", "saloon", "suv")
+    builder = _Placing(random, street, camera_left, kinds=(*CAR_SIZES, *cars, *cars), rounds=2, spread=2.2)
+    builder.fill()
+    return _lit(random, builder, view)
+
+
+def _lit(random: Random, builder: "_Placing", view: View) -> World:
+    """Return the world of what was placed, under a light and on a ground of its own."""
     grey = random.uniform(0.1, 0.3)
     warm = random.uniform(-0.015, 0.02)
     return World(
-        street=street,
+        street=builder.street,
         things=tuple(builder.things),
         light=_light(random),
         view=view,
@@ -129,17 +153,34 @@ def _light(random: Random) -> Light:
 
 
 class _Placing:
-    """Things one after the other, none in another's place nor on the camera."""
+    """Things one after the other, none in another's place nor on the camera.
 
-    def __init__(self, random: Random, street: Street, camera_left: float) -> None:
+    kinds: of vehicles. rounds: how often vehicles and people come. spread: stretches how far off people are.
+    """
+
+    def __init__(
+        self, random: Random, street: Street, camera_left: float, *, kinds: tuple[str, ...] = tuple(CAR_SIZES),
+        rounds: int = 1, spread: float = 1.0,
+    ) -> None:  # fmt: skip
         self.random = random
         self.street = street
+        self.kinds = kinds
+        self.rounds = rounds
+        self.spread = spread
         self.things: list[Thing] = []
         # Taken discs in street coordinates: along, left, radius. The first keeps the camera's view open.
         self.taken: list[tuple[float, float, float]] = [(0.0, camera_left, 1.6)]
         # Built-up rectangles in street coordinates: from and to along, then from and to left.
         self.built: list[tuple[float, float, float, float]] = []
         self.edge = street.half_width + street.pavement_width
+
+    def fill(self) -> None:
+        self.buildings()
+        for _ in range(self.rounds):
+            self.vehicles()
+        self.posts_and_trees()
+        for _ in range(self.rounds):
+            self.people()
 
     def free(self, along: float, left: float, radius: float) -> bool:
         return all(math.hypot(along - a, left - b) > radius + r for a, b, r in self.taken)
@@ -228,19 +269,19 @@ class _Placing:
                     if random.random() < filled and not self.in_crossing(along, 4.0):
                         left = side * (street.half_width - 1.05 + 0.8 * half_parked)
                         turn = random.choice((0.0, math.pi)) + random.gauss(0, 0.03)
-                        self._vehicle(along, left, turn, random.choice((*CAR_SIZES, "hatchback", "suv")))
+                        self._vehicle(along, left, turn, random.choice((*self.kinds, "hatchback", "suv")))
                     along += random.uniform(5.6, 8.0)
             for _ in range(random.choice((0, 1, 1, 2))):
                 turn = 0.0 if side < 0 else math.pi
                 self._vehicle(
-                    random.uniform(5, 60), side * 0.42 * street.half_width, turn, random.choice((*CAR_SIZES, "saloon"))
+                    random.uniform(5, 60), side * 0.42 * street.half_width, turn, random.choice((*self.kinds, "saloon"))
                 )
         if street.crossing_half_width:
             for _ in range(random.randint(0, 3)):
                 side = random.choice((-1, 1))
                 along = street.crossing + side * street.crossing_half_width / 2
                 left = random.uniform(-16, 16)
-                self._vehicle(along, left, side * math.pi / 2, random.choice((*CAR_SIZES, "hatchback", "saloon")))
+                self._vehicle(along, left, side * math.pi / 2, random.choice((*self.kinds, "hatchback", "saloon")))
 
     def _vehicle(self, along: float, left: float, turn: float, kind: str) -> None:
         random = self.random
@@ -332,12 +373,12 @@ class _Placing:
         random, street = self.random, self.street
         for _ in range(random.choice((0, 1, 2, 2, 3, 4))):
             side = random.choice((-1, 1))
-            along = 3.6 + random.expovariate(1 / 9)
+            along = self.spread * (3.6 + random.expovariate(1 / 9))
             turn = random.choice((0.0, math.pi)) if random.random() < 0.8 else random.uniform(0, 2 * math.pi)
             left = side * random.uniform(0.1, 0.9) * street.half_width
             self._figure("cyclist", along, left, turn + random.gauss(0, 0.08))
         for _ in range(random.randint(3, 8)):
-            along = 2.8 + random.expovariate(1 / 10)
+            along = self.spread * (2.8 + random.expovariate(1 / 10))
             if random.random() < 0.72:
                 left = random.choice((-1, 1)) * (street.half_width + random.uniform(0.3, 1.0) * street.pavement_width)
                 turn = random.choice((0.0, math.pi)) + random.gauss(0, 0.3)

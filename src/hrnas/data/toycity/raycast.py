@@ -118,6 +118,21 @@ def make_solids(hexahedra: F64, capsules: F64, ellipsoids: F64) -> Solids:
     )
 
 
+def part_of(solids: Solids, rows: NDArray[np.bool_]) -> Solids:
+    """Return the table of the solids where `rows`, bool (P,), is true."""
+    num_hex, num_cap = len(solids.planes), len(solids.capsule_centre)
+    hexahedra, capsules, ellipsoids = np.split(rows, [num_hex, num_hex + num_cap])
+    return Solids(
+        planes=solids.planes[hexahedra],
+        capsule_centre=solids.capsule_centre[capsules],
+        capsule_frame=solids.capsule_frame[capsules],
+        capsule_size=solids.capsule_size[capsules],
+        ellipsoid_centre=solids.ellipsoid_centre[ellipsoids],
+        ellipsoid_frame=solids.ellipsoid_frame[ellipsoids],
+        bounds=solids.bounds[rows],
+    )
+
+
 def cast(solids: Solids, origins: NDArray[np.floating], directions: NDArray[np.floating]) -> Hits:
     """Find what each ray hits first.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hrnas.data.toycity import textures
 from hrnas.data.toycity.bodies import make_bodies
-from hrnas.data.toycity.camera import develop, make_sensor, pixel_rays, tile_order
+from hrnas.data.toycity.camera import Sensor, develop, make_sensor, pixel_rays, tile_order
 from hrnas.data.toycity.raycast import cast, normals
 from hrnas.data.toycity.shapes import Bodies
 from hrnas.data.toycity.world import NAMES, Light, World
@@ -35,8 +35,8 @@ class Picture:
     bodies: Bodies
 
 
-def render(world: World, height: int, width: int, random: Random) -> Picture:
-    """Take a picture of the world with a camera drawn from `random`."""
+def render(world: World, height: int, width: int, random: Random, sensor: Sensor | None = None) -> Picture:
+    """Take a picture of the world; sensor: the camera's, drawn from `random` when not given."""
     bodies = make_bodies(world)
     order = tile_order(height, width)
     rays = pixel_rays(world.view, height, width).reshape(-1, 3)[order]
@@ -84,7 +84,7 @@ def render(world: World, height: int, width: int, random: Random) -> Picture:
     place = np.argsort(order)
     generator = np.random.Generator(np.random.PCG64(random.getrandbits(64)))
     return Picture(
-        image=develop(light[place].reshape(height, width, 3), make_sensor(random), generator),
+        image=develop(light[place].reshape(height, width, 3), sensor or make_sensor(random), generator),
         mask=mask[place].reshape(height, width),
         solid=hits.solid[place].reshape(height, width),
         bodies=bodies,

@@ -26,8 +26,7 @@ class Scenes:
     def __init__(
         self, split: str, *, size: tuple[int, int], seed: int, smallest: int, usual: tuple[int, int]
     ) -> None:  # fmt: skip
-        if split not in SPLITS:
-            raise InputError(f"Unknown split '{split}' of Toy City. {did_you_mean(split, SPLITS)}")
+        check_split(split)
         if min(size) < smallest:
             raise InputError(
                 f"Toy City size is {size[0]}x{size[1]}; height and width must be at least {smallest} pixels. "
@@ -67,6 +66,12 @@ class Scenes:
             arrays = make(self, length)
             store_arrays(file, arrays)
         return arrays
+
+
+def check_split(split: str) -> None:
+    """Raise InputError for a split that Toy City does not have."""
+    if split not in SPLITS:
+        raise InputError(f"Unknown split '{split}' of Toy City. {did_you_mean(split, SPLITS)}")
 
 
 def check_length(length: int) -> int:

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnas.data.coco_joints import COCO_SKELETON
-from hrnas.data.toycity.camera import project
+from hrnas.data.toycity.camera import project, rays_through
 from hrnas.data.toycity.figure import joints
-from hrnas.data.toycity.raycast import cast
+from hrnas.data.toycity.raycast import cast, part_of
 from hrnas.data.toycity.render import Picture
+from hrnas.data.toycity.shapes import Bodies
 from hrnas.data.toycity.world import Thing, World
 
 Box = tuple[int, int, int, int]
@@ -26,6 +27,8 @@ _DEEP: Final = {
 """How far below its thing's surface a joint may lie and still count as seen, as a share of the figure's height: what
 the limb and its clothes are thick, and less than the way through a head, a trunk or the other leg."""
 _DEPTHS: Final = np.array([_DEEP[name.split("_")[-1]] for name in COCO_SKELETON.names])
+_GRID: Final = 20
+"""Rays across and down the box of a thing of which the hidden share is asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,26 @@ def seen_things(owner: NDArray[np.int64]) -> list[Seen]:
     wide, high = np.maximum.reduceat(x, first) + 1 - left, np.maximum.reduceat(y, first) + 1 - top
     table = np.stack([rows, left, top, wide, high, area], axis=1).tolist()
     return [Seen(row=row, box=(x0, y0, w, h), area=pixels) for row, x0, y0, w, h, pixels in table]
+
+
+def hidden_share(
+    world: World, bodies: Bodies, row: int, box: tuple[float, float, float, float], height: int, width: int
+) -> float:
+    """Return the share 0..1 of a thing's outline that others hide from the camera; 1 where nothing of it is in the box.
+
+    row: of World.things. box: left, top, right and bottom, in a picture of the height and width; rays go through a grid
+    of places in it.
+    """
+    left, top, right, bottom = box
+    share = (np.arange(_GRID) + 0.5) / _GRID
+    rays = rays_through(world.view, left + share * (right - left), top + share * (bottom - top), height, width)
+    rays = rays.reshape(-1, 3)
+    eye = np.array(world.view.position)
+    rays = rays[cast(part_of(bodies.solids, bodies.thing == row), eye, rays).solid >= 0]
+    if not len(rays):
+        return 1.0
+    met = cast(bodies.solids, eye, rays).solid  # they all meet something: the thing itself, or what is before it
+    return float((bodies.thing[met] != row).mean())
 
 
 def joints_in_world(thing: Thing) -> NDArray[np.float64]:

@@ -95,16 +95,27 @@ class Shapes:
     ) -> None:  # fmt: skip
         self._part(2, (*centre, *radii, turn, roll), material, (*colour, *second, 0.2, 0.0, 0.0))
 
+    def _tables(self) -> list[NDArray[np.float64]]:
+        return [
+            np.array(rows, np.float64).reshape(-1, width) for rows, width in zip(self.shapes, (10, 7, 8), strict=True)
+        ]
+
+    def extent(self) -> NDArray[np.float64]:
+        """Return the low and the high corner of the box about all shapes so far, in their thing's own frame: (2, 3)."""
+        blocks, capsules, ellipsoids = self._tables()
+        ends, radius = capsules[:, :6].reshape(-1, 2, 3), capsules[:, 6:]
+        # Each column of the map from the unit sphere is half an axis.
+        half = np.linalg.inv(make_solids(np.empty(0), np.empty(0), ellipsoids).ellipsoid_frame.astype(np.float64))
+        reach = np.linalg.norm(half, axis=2)
+        low = [_corners(blocks).min(axis=1), ends.min(axis=1) - radius, ellipsoids[:, :3] - reach]
+        high = [_corners(blocks).max(axis=1), ends.max(axis=1) + radius, ellipsoids[:, :3] + reach]
+        return np.stack([np.concatenate(low).min(axis=0), np.concatenate(high).max(axis=0)])
+
     def finish(self) -> Bodies:
         """Move all shapes to the world and build the table."""
         parts = [np.array(rows, np.float64).reshape(-1, 17) for rows in self.parts]
-        blocks, capsules, ellipsoids = (
-            np.array(rows, np.float64).reshape(-1, width) for rows, width in zip(self.shapes, (10, 7, 8), strict=True)
-        )
-        x = blocks[:, [0, 1, 1, 0, 5, 6, 6, 5]]
-        y = blocks[:, [2, 2, 3, 3, 7, 7, 8, 8]]
-        z = blocks[:, [4, 4, 4, 4, 9, 9, 9, 9]]
-        corners = _to_world(parts[0], np.stack([x, y, z], axis=-1))  # (Ph, 8, 3)
+        blocks, capsules, ellipsoids = self._tables()
+        corners = _to_world(parts[0], _corners(blocks))
         ends = _to_world(parts[1], capsules[:, :6].reshape(-1, 2, 3)).reshape(-1, 6)
         centres = _to_world(parts[2], ellipsoids[:, None, :3])[:, 0]
         ellipsoids[:, 6] += parts[2][:, 2]
@@ -124,6 +135,14 @@ class Shapes:
             second=table[:, 11:14].astype(np.float32),
             detail=table[:, 14:17].astype(np.float32),
         )
+
+
+def _corners(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the corners (n, 8, 3) of blocks (n, 10) in their things' frames, as `make_solids` takes them."""
+    x = blocks[:, [0, 1, 1, 0, 5, 6, 6, 5]]
+    y = blocks[:, [2, 2, 3, 3, 7, 7, 8, 8]]
+    z = blocks[:, [4, 4, 4, 4, 9, 9, 9, 9]]
+    return np.stack([x, y, z], axis=-1)
 
 
 def _to_world(parts: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
