@@ -27,6 +27,7 @@ def thing(
     *,
     score: float = 1,
     left: float = 0,
+    top: float = 50,
     width: float = 100,
     height: float = 60,
     occluded: int = 0,
@@ -48,7 +49,7 @@ def thing(
         truncated=np.array([truncated], np.float64),
         occluded=np.array([occluded]),
         alphas=np.array([alpha], np.float64),
-        boxes_2d=np.array([[corner, 50, corner + width, 50 + height]], np.float64),
+        boxes_2d=np.array([[corner, top, corner + width, top + height]], np.float64),
         sizes=np.array([size], np.float64),
         locations=np.array([[10 * place + ahead, y, z]], np.float64),
         rotations=np.array([rotation], np.float64),
@@ -62,9 +63,9 @@ def nearby(share: float, score: float, place: float = 0, name: str = "Car", alph
     return thing(place, name, score=score, left=100 * off, ahead=4 * off, alpha=alpha)
 
 
-def dont_care(left: float, width: float, height: float = 60) -> KittiObjects:
+def dont_care(left: float, width: float, top: float = 50) -> KittiObjects:
     return thing(
-        0, "DontCare", left=left, width=width, height=height, occluded=-1, truncated=-1, alpha=-10,
+        0, "DontCare", left=left, width=width, top=top, occluded=-1, truncated=-1, alpha=-10,
         size=(-1, -1, -1), ahead=-1000, y=-1000, z=-1000, rotation=-10,
     )  # fmt: skip
 
@@ -207,12 +208,11 @@ def test_objects_choose_in_the_order_of_the_file() -> None:
 def test_the_overlap_must_be_above_the_limit() -> None:
     for share, value in ((0.75, 1), (0.65, 0)):
         assert [r40(scored(frame(thing()), frame(nearby(share, 1))), measure) for measure in MEASURES] == [value] * 4
-    half = thing(0, "Pedestrian", width=50, size=(2, 2, 2))
-    ap = scored(frame(thing(0, "Pedestrian")), frame(half), PEDESTRIAN)
-    assert ap.value("2d", "Pedestrian", "easy", 40) == 0
-    more = thing(0, "Pedestrian", width=50.01)
-    ap = scored(frame(thing(0, "Pedestrian")), frame(more), PEDESTRIAN)
-    assert ap.value("2d", "Pedestrian", "easy", 40) == 1
+    truth = frame(thing(0), thing(1, "Pedestrian"))
+    for width, values in ((0, [0, 0]), (0.01, [1, 1])):
+        found = frame(thing(0, width=70 + width), thing(1, "Pedestrian", width=50 + width))
+        ap = scored(truth, found, CAR, PEDESTRIAN)
+        assert [r40(ap, "2d", class_name=name) for name in ap.class_names] == values
 
 
 def test_boxes_in_space() -> None:
@@ -234,6 +234,7 @@ def test_boxes_in_space() -> None:
     assert found(size=(1.6, 1.6, 4), y=0.4) == [1, 1, 0]
     assert found(y=-2.0) == [1, 1, 0]
     # Without a box in space only the image counts.
+    assert found(size=(-1.6, -1.6, -4)) == [1, 0, 0]
     assert found(size=(-1, -1, -1), ahead=-1000, y=-1000, z=-1000) == [1, 0, 0]
 
 
@@ -289,10 +290,10 @@ def test_a_low_detection_is_assigned_where_there_is_no_other() -> None:
     for first, second in ((low, usual), (usual, low)):
         ap = scored(truth, frame(first, second, thing(1, score=0.5)))
         assert [r40(ap, measure) for measure in BOXES] == [1] * 3
-    # With it alone the object is neither found nor missed at a threshold, but it is not found at any score.
-    ap = scored(truth, frame(low, thing(1, score=0.5)))
-    assert [r40(ap, measure, "easy") for measure in BOXES] == [0.5] * 3
-    assert [r40(ap, measure, "moderate") for measure in BOXES] == [1] * 3
+    # It alone finds nothing, not even a position of recall.
+    ap = scored(truth, frame(low, thing(1, score=0.5), thing(5, score=0.6)))
+    assert [r40(ap, measure, "easy") for measure in MEASURES] == [0.25] * 4
+    assert [r40(ap, measure, "moderate") for measure in MEASURES] == pytest.approx([(1 + 2 / 3) / 2] * 4)
 
 
 def test_a_low_detection_of_another_class_may_take_an_object() -> None:
@@ -359,6 +360,9 @@ def test_a_dont_care_area_covers_more_than_the_limit_and_takes_nothing_right() -
         truth = frame(thing(0, "Pedestrian"), dont_care(1000, width), dont_care(0, 100))
         ap = scored(truth, found, PEDESTRIAN)
         assert ap.value("2d", "Pedestrian", "easy", 40) == value
+    # Apart in both directions.
+    ap = scored(frame(thing(0), dont_care(700, 100, top=-50)), frame(thing(0, score=0.5), thing(5, score=0.9)))
+    assert r40(ap, "2d") == 0.5
     # Areas of other frames free nothing.
     ap = kitti_ap([frame(thing(0)), frame(dont_care(1000, 100))], [frame(thing(0), thing(5)), frame()], [CAR])
     assert r40(ap, "2d") == 0.5

@@ -26,8 +26,9 @@ As the development kit has it:
   of a single detection of the set is -10, unknown, there is no AOS of any class: nan.
 
 Ours, where the kit's figure is missing or means nothing:
-- The kit lets a score serve one position. So N perfect detections fill N positions, and for N <= 40 get (N - 1) / 40.
-  Here a score also serves the following positions that the recall after it reaches. From 41 counted objects on that
+- The kit lets a score serve one position. So N perfect detections fill N positions, and for N <= 40 it prints an R40
+  of (N - 1) / 40 and an R11 of ceil(N / 4) / 11. Here a score also serves the following positions that the recall after
+  it reaches: position k after the score of rank i, from 0, if k / 40 <= (i + 1) / N. From 41 counted objects on that
   never happens and the figures are the kit's; perfect detections have 1 with any number of objects.
 - nan where no object of a class and difficulty counts; 0 where some do and nothing of the class was detected.
 - At a threshold where nothing is left, right or false, precision is 0; the kit divides by 0.

@@ -27,13 +27,12 @@ def by_score(pairs: Pairs, scores: Array) -> Pairs:
 
 
 def by_overlap(pairs: Pairs, low: Flags) -> Pairs:
-    """Return the pairs by label: first the detections that are not low, the greatest overlap first; then the low ones.
+    """Return the pairs by label, each label's greatest overlap first, of equal ones the first detection; the low last.
 
-    Of equal overlaps, and of the low ones whatever their overlap, the first detection comes first. low: (D,).
+    Those come in the file's order, whatever their overlap. low: (D,).
     """
-    of_low = low[pairs.detections]
-    overlaps = np.where(of_low, 0, pairs.overlaps)
-    return pairs[np.lexsort((pairs.detections, -overlaps, of_low, pairs.labels))]
+    overlaps = np.where(low[pairs.detections], 0, pairs.overlaps)  # a pair overlaps by more than 0
+    return pairs[np.lexsort((pairs.detections, -overlaps, pairs.labels))]
 
 
 def assigned(pairs: Pairs, frames: Indices, scores: Array, thresholds: Array) -> Assignment:
