@@ -7,6 +7,7 @@ purpose: one pair of boxes and one threshold at a time.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 import shapely
@@ -108,12 +109,17 @@ def curves(frames: list[Frame], measure: str, wanted: BoxClass, limits: Limits) 
 
 
 def thresholds(scores: list[float], count: int) -> list[float]:
-    """Return the scores at which recall comes nearest to 0, 1/40, 2/40, ..., as far as it comes.
+    """Return the score of each recall position 0, 1/40, 2/40, ..., as far as recall comes.
 
-    scores: of the truths that were found. Each is used once, so that few truths fill few positions. The steps are added
-    up as the devkit adds them, because a recall halfway between two scores is common and its rounding decides.
+    scores: of the truths found; count: of all truths. With more truths than positions, as the devkit: each score is used
+    once at most, where recall comes nearest to the position; the steps are added up as the devkit adds them, because a
+    position halfway between two recalls is common and then their rounding decides. With fewer truths the devkit leaves
+    positions empty; hrnas takes the first score at which recall reaches the position.
     """
     ordered = sorted(scores, reverse=True)
+    if count < POSITIONS:
+        ranks = [max(1, math.ceil(Fraction(position * count, POSITIONS - 1))) for position in range(POSITIONS)]
+        return [ordered[rank - 1] for rank in ranks if rank <= len(ordered)]
     chosen: list[float] = []
     recall = 0.0
     for i in range(len(ordered)):

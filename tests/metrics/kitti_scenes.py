@@ -141,8 +141,9 @@ def truth(rng: Random, habits: Habits, beside: Thing | None) -> Thing:
         location = (rng.uniform(-15, 15), rng.gauss(1.65, 0.1), rng.uniform(5, 60))
         tall = around_a_limit(rng) if rng.random() < 0.3 else rng.uniform(15, 160)
         wide = tall * (length if rng.random() < 0.5 else width) / height
-        left, top = rng.uniform(0, 1100), float(rng.randint(100, 200))
-        box = (left, top, left + wide, top + tall)
+        left, top = float(rng.randint(0, 1100)), float(rng.randint(100, 200))
+        # Every other width is a whole number of tens, of which a detection can cover exactly a share.
+        box = (left, top, left + (wide if rng.random() < 0.5 else 10 * math.ceil(wide / 10)), top + tall)
     else:
         rotation = beside.rotation
         location = moved(beside, rng.gauss(0, 0.15), rng.gauss(0, 0.15))
@@ -174,9 +175,9 @@ def detections_of(rng: Random, habits: Habits, thing: Thing) -> list[Thing]:
         again = replace(thing, truncated=-1.0, occluded=-1, score=rng.uniform(0.1, 0.98))
         if rng.random() < 0.85:
             again = shaken(rng, habits, again)
-        if rng.random() < 0.12:
+        if rng.random() < 0.15:
             again = resized(rng, again)
-        if rng.random() < 0.08:
+        if rng.random() < (0.08 if again.box_2d[3] - again.box_2d[1] >= 40 else 0.2):
             again = replace(again, type=rng.choice(list(SIZES)))
         if again.type in ("Van", "Person_sitting") and rng.random() < 0.6:
             again = replace(again, type={"Van": "Car", "Person_sitting": "Pedestrian"}[again.type])
@@ -184,6 +185,8 @@ def detections_of(rng: Random, habits: Habits, thing: Thing) -> list[Thing]:
     if len(found) > 1 and rng.random() < 0.3:
         # The same boxes twice: the overlaps are equal, and which comes first in the file decides.
         found[1] = replace(found[0], score=found[1].score, alpha=found[1].alpha)
+    if len(found) > 1 and rng.random() < 0.2:
+        found[1] = replace(found[1], score=found[0].score)
     return found
 
 
@@ -197,11 +200,16 @@ def shaken(rng: Random, habits: Habits, thing: Thing) -> Thing:
     along, across, up = (rng.choice((-1, 1)) * space * {place: 1, 3: 0.4}.get(axis, 0) for place in range(3))
     x, y, z = moved(thing, along, across)
     height, width, length = (extent * rng.gauss(1, 0.02) for extent in thing.size)
+    box = shifted(thing.box_2d, image, 0) if rng.random() < 0.5 else shifted(thing.box_2d, 0, image)
+    if rng.random() < 0.06:
+        # A part of it, which overlaps it by exactly the limit if the numbers are whole.
+        left, top, right, bottom = thing.box_2d
+        box = (left, top, left + round(thing.overlap * (right - left)), bottom)
     turned = rng.gauss(0, 0.04) + (math.pi if rng.random() < 0.1 else 0)
     return replace(
         thing,
         alpha=wrapped(thing.alpha + turned + rng.gauss(0, 0.3)),
-        box_2d=shifted(thing.box_2d, image, 0) if rng.random() < 0.5 else shifted(thing.box_2d, 0, image),
+        box_2d=box,
         size=(height, width, length),
         location=(x, y + up * height, z),
         rotation=wrapped(thing.rotation + turned),
@@ -219,8 +227,8 @@ def resized(rng: Random, thing: Thing) -> Thing:
 
 def dont_care(rng: Random, labelled: list[Thing]) -> Thing:
     """Return a region in which nothing is labelled, sometimes over a truth."""
-    left, top = rng.uniform(0, 1000), float(rng.randint(100, 200))
-    box = (left, top, left + rng.uniform(30, 200), top + rng.randint(30, 100))
+    left, top = float(rng.randint(0, 1000)), float(rng.randint(100, 200))
+    box = (left, top, left + rng.randint(30, 200), top + rng.randint(30, 100))
     if labelled and rng.random() < 0.25:
         box = shifted(rng.choice(labelled).box_2d, rng.gauss(0, 0.3), 0)
     return Thing(
@@ -240,8 +248,9 @@ def inside(rng: Random, habits: Habits, region: Thing) -> Thing:
     thing = truth(rng, habits, None)
     left, top, right, bottom = region.box_2d
     height = min(bottom - top, rng.choice((bottom - top, rng.uniform(20, 45))))
-    width = rng.uniform(0.5, 0.9) * (right - left)
-    start = right - width * rng.choice((1, 0.3, thing.overlap + rng.gauss(0, 0.03)))
+    width = 10 * math.ceil(rng.uniform(0.05, 0.09) * (right - left))
+    covered = width * rng.choice((1, 0.3, thing.overlap, thing.overlap + rng.gauss(0, 0.03)))
+    start = right - (round(covered) if rng.random() < 0.5 else covered)
     box = (start, bottom - height, start + width, bottom)
     return replace(thing, box_2d=box, score=rng.uniform(0.05, 0.95))
 
