@@ -42,12 +42,13 @@ DIFFICULTIES = {"easy": Limits(40, 0, 0.15), "moderate": Limits(25, 1, 0.30), "h
 class Frame:
     """One frame in file order.
 
-    overlaps: by measure, of each truth (first index) with each detection. covered: the share of each detection (second
-    index) that lies in each DontCare region, in the image.
+    scores: of the detections. overlaps: by measure, of each truth (first index) with each detection. covered: the share
+    of each detection (second index) that lies in each DontCare region, in the image.
     """
 
     truths: KittiObjects
     found: KittiObjects
+    scores: list[float]
     overlaps: dict[str, list[list[float]]]
     covered: list[list[float]]
 
@@ -111,7 +112,7 @@ def curves(frames: list[Frame], measure: str, wanted: BoxClass, limits: Limits) 
 def thresholds(scores: list[float], count: int) -> list[float]:
     """Return the score of each recall position 0, 1/40, 2/40, ..., as far as recall comes.
 
-    scores: of the truths found; count: of all truths. With more truths than positions, as the devkit: each score is used
+    scores: of the truths found; count: of all truths. With more truths than positions, as the devkit: a score is used
     once at most, where recall comes nearest to the position; the steps are added up as the devkit adds them, because a
     position halfway between two recalls is common and then their rounding decides. With fewer truths the devkit leaves
     positions empty; hrnas takes the first score at which recall reaches the position.
@@ -166,13 +167,13 @@ def scores_of_right(frame: Frame, measure: str, wanted: BoxClass, limits: Limits
                 continue
             if kind_of_found(frame.found, j, wanted, limits) == "other":
                 continue
-            if best is None or frame.found.scores[j] > frame.found.scores[best]:
+            if best is None or frame.scores[j] > frame.scores[best]:
                 best = j
         if best is None:
             continue
         taken.add(best)
         if kind == "counted" and kind_of_found(frame.found, best, wanted, limits) == "counted":
-            scores.append(float(frame.found.scores[best]))
+            scores.append(frame.scores[best])
     return scores
 
 
@@ -181,7 +182,7 @@ def counts_from(frame: Frame, measure: str, wanted: BoxClass, limits: Limits, ch
     known: dict[int, Counts] = {}
     result = []
     for least in chosen:
-        present = [j for j in range(len(frame.found)) if frame.found.scores[j] >= least]
+        present = [j for j, score in enumerate(frame.scores) if score >= least]
         if len(present) not in known:
             known[len(present)] = counts_of(frame, measure, wanted, limits, present)
         result.append(known[len(present)])
@@ -248,7 +249,7 @@ def read_frame(truths: KittiObjects, found: KittiObjects) -> Frame:
     covered = [
         [shared_in_image(truths, i, found, j) / area_in_image(found, j) for j in range(len(found))] for i in regions
     ]
-    return Frame(truths=truths, found=found, overlaps=overlaps, covered=covered)
+    return Frame(truths, found, found.scores.tolist(), overlaps, covered)
 
 
 def polygon(objects: KittiObjects, i: int) -> shapely.Polygon:
