@@ -211,7 +211,7 @@ def test_views_fill_scenes_up_with_objects_of_others(frames: KittiSet) -> None:
     assert len(cloud) > len(sample.image)
     assert (targets[:, 1] >= 0).sum() > (assigned(GRID, true_boxes(sample.truth))[:, 1] >= 0).sum()
     assert np.array_equal(again.training_view(sample, INPUT, options, np.random.default_rng(2))[1], targets)
-    plain = ours.training_view(sample, INPUT, augment(), np.random.default_rng(2))[1]
+    plain = ours.training_view(sample, INPUT, options, np.random.default_rng(2))[1]
     assert np.array_equal(plain, assigned(GRID, true_boxes(sample.truth))), "the task itself has no database"
     with pytest.raises(InputError, match=r"augment\.objects has 2 numbers; it must have one for each of the 3 classes"):
         ours.views(frames, augment(objects=(3, 3)))
@@ -281,6 +281,7 @@ def test_networks_for_it_have_a_map_of_the_anchors() -> None:
     pillars = ours.pillars((496, 432))
     assert (pillars.cell, pillars.rows, pillars.columns, pillars.bottom, pillars.top) == (0.16, 496, 432, -3, 1)
     assert (pillars.points, pillars.train_pillars, pillars.pillars) == (32, 16_000, 40_000)
+    assert task(cell=0.24).pillars((100, 80)) == replace(pillars, cell=0.24, rows=100, columns=80)
     space = search_space("hr-small", stem_stride=ours.stem_stride)
     network = space.supernet(ours.num_outputs, head=ours.head, pillars=ours.pillars(INPUT))
     assert network.features[0].stride * GRID.rows == INPUT[0]
