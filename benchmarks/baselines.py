@@ -40,7 +40,7 @@ from hrnas.arch.file import to_json  # noqa: E402
 from hrnas.arch.presets import search_space  # noqa: E402
 from hrnas.data.data_yaml import read_description  # noqa: E402
 from hrnas.searching.units import num_units, unit_groups  # noqa: E402
-from hrnas.tasks import TASKS  # noqa: E402
+from hrnas.tasks import make_task  # noqa: E402
 from thinning import cut_in_order, uniform_at_budget  # noqa: E402
 
 METHODS = ("search", "uniform", "random", "magnitude", "magnitude-per-mac", "supernet")
@@ -62,8 +62,9 @@ def main() -> None:
     )
     budget_macs, input_size = plan["budget_macs"], tuple(plan["input_size"])
     description = read_description(arguments.data)
-    head = TASKS[description.task].head
-    supernet = search_space(plan["space"], arguments.transformers).supernet(len(description.names), head=head)
+    task = make_task(description)
+    space = search_space(plan["space"], arguments.transformers, stem_stride=task.stem_stride)
+    supernet = space.supernet(task.num_outputs, head=task.head, pillars=task.pillars(input_size))
     split = "test" if "test" in description.split_names else "validation"
 
     def trained(method: str, seed: int) -> dict[str, Any]:

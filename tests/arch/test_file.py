@@ -14,7 +14,17 @@ import pytest
 from hypothesis import given, settings
 
 from architectures import architectures, random_architecture
-from hrnas.arch.architecture import Architecture, Block, ClassHead, DenseHead, FusionPath, Stage, StemConv
+from hrnas.arch.architecture import (
+    AnchorHead,
+    Architecture,
+    Block,
+    ClassHead,
+    DenseHead,
+    FusionPath,
+    Pillars,
+    Stage,
+    StemConv,
+)
 from hrnas.arch.file import fingerprint, from_data, from_json, read_architecture, to_data, to_json
 from hrnas.arch.presets import SPACES
 from hrnas.errors import InputError
@@ -55,6 +65,8 @@ CLASSES = replace(
     ),
     activation="swish",
 )
+
+ANCHORS = replace(TINY, head=AnchorHead(outputs=3, anchors=6), pillars=Pillars(channels=5), in_channels=5)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -331,16 +343,18 @@ def other(name: str, value: object) -> object:
             return ((3, 1),) if name == "kernels" else (Block(in_channels=1, out_channels=1),)
         case tuple():
             return value[:-1]
+        case None:
+            return Pillars()
         case _:
             return None
 
 
-@pytest.mark.parametrize("whole", [TINY, CLASSES], ids=["dense", "classes"])
+@pytest.mark.parametrize("whole", [TINY, CLASSES, ANCHORS], ids=["dense", "classes", "anchors"])
 def test_fingerprint_sees_every_field(whole: Architecture) -> None:
     """Each field of each part is changed in turn, past the checks; no two networks share a fingerprint."""
     changes = [(number, field.name) for number, part in enumerate(parts(whole)) for field in dataclasses.fields(part)]
     kinds = {type(part) for part in parts(whole)}
-    assert kinds == {Architecture, StemConv, Stage, FusionPath, Block, type(whole.head)}
+    assert kinds - {Pillars} == {Architecture, StemConv, Stage, FusionPath, Block, type(whole.head)}
     seen = {fingerprint(whole): "nothing"}
     for number, name in changes:
         changed = copy.deepcopy(whole)
@@ -352,8 +366,27 @@ def test_fingerprint_sees_every_field(whole: Architecture) -> None:
     assert len(seen) == len(changes) + 1
 
 
+def test_a_network_for_clouds_round_trips_and_refuses_what_does_not_fit() -> None:
+    assert from_json(to_json(ANCHORS)) == ANCHORS
+    assert to_data(ANCHORS)["head"] == {"kind": "anchors", "outputs": 3, "anchors": 6}
+    assert "pillars" not in to_data(TINY)
+    for change, message in (
+        (put("in_channels", value=3), "in_channels is 3; the pillars make a map of 5"),
+        (put("head", "anchors", value=0), "head: anchors is 0; a head of anchors needs at least 1"),
+        (put("head", "outputs", value=0), "head: outputs is 0; a head needs at least 1"),
+        (put("pillars", "cell", value=0), "pillars: pillars.cell is 0.0; a number of metres in 0.01..10 is needed"),
+        (put("pillars", "rows", value=0), "pillars: pillars.rows is 0; at least 1 is needed"),
+        (put("pillars", "top", value=-3), "pillars: pillars reach from -3.0 to -3.0; bottom must lie below top"),
+    ):
+        data = json.loads(to_json(ANCHORS))
+        change(data)
+        with pytest.raises(InputError) as caught:
+            from_data(data, "net.json")
+        assert message in str(caught.value)
+
+
 REFUSED_OF_CLASSES = {
-    "kind": (put("head", "kind", value="clases"), "head.kind is 'clases'. Did you mean 'classes'? Known: classes, den"),
+    "kind": (put("head", "kind", value="clases"), "head.kind is 'clases'. Did you mean 'classes'? Known: anchors, cl"),
     "kind no text": (put("head", "kind", value=1), "head.kind is a whole number (1); a text is needed"),
     "key of the other head": (put("head", "block", value={}), "unknown key 'head.block'. Known: down, dropout, featu"),
     "missing key": (drop("head", "widen"), "key 'head.widen' is missing"),

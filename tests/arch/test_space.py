@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from hrnas.arch.architecture import ClassHead, StemConv
+from hrnas.arch.architecture import AnchorHead, ClassHead, Pillars, StemConv
 from hrnas.arch.presets import HR, HR_SMALL, SPACES, search_space
 from hrnas.arch.space import SearchSpace, StageSpace
 from hrnas.costing.analytic import cost
@@ -128,13 +128,27 @@ def test_what_is_given_takes_the_place_of_the_spaces_own() -> None:
 
 
 def test_a_head_the_space_does_not_have_is_refused() -> None:
-    with pytest.raises(InputError, match=r"Unknown head 'denze'\. Did you mean 'dense'\? Known: classes, dense\."):
+    with pytest.raises(
+        InputError, match=r"Unknown head 'denze'\. Did you mean 'dense'\? Known: anchors, classes, dense\."
+    ):
         HR.supernet(3, head="denze")
     for space, got, needed in ((replace(HR, class_channels=()), 0, 4), (replace(HR, stages=HR.stages[:2]), 4, 2)):
         assert space.supernet(3).head is not None
         words = f"Space 'hr' has {got} class_channels; a head of classes needs one for each of its {needed} branches"
         with pytest.raises(InputError, match=words):
             space.supernet(3, head="classes")
+
+
+def test_the_head_of_anchors_and_the_stride_of_the_stem() -> None:
+    for stride, strides in ((4, [2, 2]), (2, [2, 1]), (1, [1, 1])):
+        architecture = search_space("hr-small", stem_stride=stride).supernet(3, head="anchors", pillars=Pillars())
+        assert [conv.stride for conv in architecture.stem] == strides
+        assert architecture.features[0].stride == stride
+    assert architecture.in_channels == 64
+    assert architecture.head == AnchorHead(outputs=3, anchors=6)
+    assert architecture.head.channels == 6 * (3 + 7 + 2)
+    with pytest.raises(InputError, match=r"stem_stride is 3; a stem of 2 convolutions has one of \[1, 2, 4\]"):
+        search_space("hr", stem_stride=3)
 
 
 def test_presets_by_name() -> None:

@@ -10,10 +10,11 @@ import yaml
 
 import hrnas
 from hrnas.data.class_views import CLASSIFICATION
+from hrnas.data.scene_views import SCENES
 from hrnas.data.transforms import SEGMENTATION, AugmentOptions
 from hrnas.engine.optimization import OptimizerOptions, learning_rate, make_optimizer
 
-IMAGES = {"cityscapes": 2975, "ade20k": 20_210, "imagenet": 1_281_167, "coco": 149_813}
+IMAGES = {"cityscapes": 2975, "ade20k": 20_210, "imagenet": 1_281_167, "coco": 149_813, "kitti": 3712}
 """Of the training split; of coco, persons with joints."""
 
 
@@ -35,6 +36,7 @@ def recipe(name: str) -> dict[str, Any]:
             "coco", torch.optim.Adam, 210, 384, 1e-8,
             {0: 1e-3, 169.99: 1e-3, 170.01: 1e-4, 199.99: 1e-4, 200.01: 1e-5, 209.99: 1e-5},
         ),
+        ("kitti", torch.optim.AdamW, 80, 16, 1e-2, {0: 0.003 / 10, 32: 0.003, 79.999: 0.003 / 10 / 1e4}),
     ],
 )  # fmt: skip
 def test_epochs_rates_and_optimizer(
@@ -61,7 +63,8 @@ def test_rmsprop_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "used"), [("cityscapes", SEGMENTATION), ("ade20k", SEGMENTATION), ("imagenet", CLASSIFICATION)]
+    ("name", "used"),
+    [("cityscapes", SEGMENTATION), ("ade20k", SEGMENTATION), ("imagenet", CLASSIFICATION), ("kitti", SCENES)],
 )
 def test_a_recipe_asks_for_views_that_its_task_has(name: str, used: dict[str, Any]) -> None:
     given = recipe(name)["augment"]

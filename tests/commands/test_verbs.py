@@ -248,8 +248,8 @@ def test_predict_replaces_earlier_predictions_of_the_split_alone(search_run: Pat
     for words in ((photo,), ("--limit", "3"), ("--split", "test", "--limit", "1"), ("--limit", "1")):
         assert hrnas("predict", run, *words).code == 0
     assert sorted(tiny.snapshot(run / "predictions")) == [
-        "images/photo.labels.png",
-        "images/photo.png",
+        "inputs/photo.labels.png",
+        "inputs/photo.png",
         "test/test-00000.labels.png",
         "test/test-00000.png",
         "validation/validation-00000.labels.png",

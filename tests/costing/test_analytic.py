@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from architectures import architectures, sizes
-from hrnas.arch.architecture import Architecture, Block, ClassHead, DenseHead, FusionPath, Stage, StemConv
+from hrnas.arch.architecture import Architecture, Block, ClassHead, DenseHead, FusionPath, Pillars, Stage, StemConv
 from hrnas.arch.presets import SPACES, search_space
 from hrnas.costing.analytic import (
     Cost,
@@ -17,6 +17,7 @@ from hrnas.costing.analytic import (
     channel_macs,
     cost,
     halved,
+    pillar_cost,
     place_blocks,
     transformer_macs,
     transformer_params,
@@ -56,13 +57,34 @@ def test_formula_equals_count_and_blocks_are_placed_at_the_size_they_see(
     assert seen == [(block.name, block.size_in, block.size_out) for block in placed]
 
 
-@pytest.mark.parametrize(("outputs", "head"), [(11, "dense"), (11, "classes"), (None, "dense")])
+@pytest.mark.parametrize(("outputs", "head"), [(11, "dense"), (11, "classes"), (11, "anchors"), (None, "dense")])
 @pytest.mark.parametrize("name", sorted(SPACES))
 def test_formula_equals_count_for_presets(name: str, outputs: int | None, head: str) -> None:
     squeeze_ratio = 0.5 if head == "classes" else None
     architecture = search_space(name, "none", squeeze_ratio=squeeze_ratio).supernet(outputs, head=head)
     formula, independent = cost(architecture, (45, 61)), counted(architecture, (45, 61))
     assert (formula.macs, formula.params) == (independent.macs, independent.params)
+
+
+@pytest.mark.parametrize(("name", "transformers"), [("hr", "none"), ("hr", "all"), ("hr-small", "none")])
+def test_formula_equals_count_for_the_network_of_3d_detection(name: str, transformers: str) -> None:
+    """Its two-dimensional part on the paper's map; the pillars before it are counted apart."""
+    space = search_space(name, transformers, stem_stride=2)
+    architecture = space.supernet(3, head="anchors", pillars=Pillars())
+    assert [feature.stride for feature in architecture.features] == [2, 4, 8, 16]
+    flat = replace(architecture, pillars=None)
+    formula, independent = cost(architecture, (496, 432)), counted(flat, (496, 432))
+    assert (formula.macs, formula.params) == (independent.macs, independent.params)
+    with torch.device("meta"):
+        whole = build_model(architecture)
+    assert sum(value.numel() for value in whole.parameters()) == formula.params + pillar_cost(Pillars()).params
+
+
+def test_pillars_by_hand() -> None:
+    """Nine numbers a point through a linear layer without bias; scale and shift of a norm."""
+    price = pillar_cost(Pillars(rows=10, columns=20, points=5, pillars=30, channels=4))
+    assert price == Cost(macs=30 * 5 * 9 * 4, params=9 * 4 + 2 * 4)
+    assert pillar_cost(Pillars(rows=2, columns=3, points=5, pillars=30, channels=4)).macs == 6 * 5 * 9 * 4
 
 
 def test_tiny_network_by_hand() -> None:

@@ -112,7 +112,7 @@ def test_epochs_and_seeds_differ_in_order_and_the_order_has_no_memory() -> None:
 def test_the_seed_and_the_place_decide_the_augmentation(full_tree) -> None:
     dataset = open_split(full_tree.description(), "train")
     first = batches(dataset, batch_size=9, num_steps=1)[0]  # each image three times
-    assert len({image.numpy().tobytes() for image in first.images}) == 9
+    assert len({image.numpy().tobytes() for image in first.inputs}) == 9
     one = FolderSet(pairs=dataset.pairs[:1], names=dataset.names, colors=dataset.colors, labels=dataset.labels)
     steps = batches(one, batch_size=1, num_steps=9) + batches(one, batch_size=1, num_steps=9, seed=4)
     assert len({step.inputs.numpy().tobytes() for step in steps}) == 18  # there is no order: augmentation alone differs

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hrnas.data import transforms
 from hrnas.data.class_views import CLASSIFICATION
+from hrnas.data.scene_views import SCENES
 from hrnas.data.transforms import (
     MEAN,
     SEGMENTATION,
@@ -241,6 +242,10 @@ def test_photometric_changes_leave_geometry_and_padding_alone() -> None:
         ({"area": (0.0, 1.0)}, "area is 0.0..1.0; it must be two numbers within 0.01..1"),
         ({"area": (0.5, 1.1)}, "area is 0.5..1.1"),
         ({"ratio": (2.0, 1.0)}, "ratio is 2.0..1.0"),
+        ({"objects": (15, -1)}, r"objects has -1; it must be whole numbers within 0..100"),
+        ({"objects": (101,)}, "objects has 101"),
+        ({"objects": (1.5, 2)}, "objects has 1.5"),
+        ({"objects": (True,)}, "objects has True"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
@@ -253,9 +258,16 @@ def test_a_task_fills_in_its_own_values_and_refuses_what_it_does_not_use() -> No
     assert vars(own) == {
         "scale": (0.5, 2.0), "flip": 0.25, "rotation": None, "half_body": None, "area": None, "ratio": None,
         "photometric": 0.5, "brightness": 0.25, "contrast": 0.4, "saturation": 0.4, "hue": 0.0,
+        "objects": None,
     }  # fmt: skip
     assert settled(own, SEGMENTATION, "segmentation", "augment") == own
-    for name, value in (("rotation", 10.0), ("half_body", 0.3), ("area", (0.5, 1.0)), ("ratio", (1.0, 1.0))):
+    for name, value in (
+        ("rotation", 10.0),
+        ("half_body", 0.3),
+        ("area", (0.5, 1.0)),
+        ("ratio", (1.0, 1.0)),
+        ("objects", (1, 1)),
+    ):
         with pytest.raises(
             InputError,
             match=rf"augment\.{name} is .*, which means nothing to task segmentation.*it has scale, fl",
@@ -265,11 +277,13 @@ def test_a_task_fills_in_its_own_values_and_refuses_what_it_does_not_use() -> No
         settled(AugmentOptions(scale=(0.5, 1.0)), CLASSIFICATION, "classification", "augment")
 
 
-@pytest.mark.parametrize("defaults", [SEGMENTATION, CLASSIFICATION, {"rotation": 45.0, "half_body": 0.3}])
+@pytest.mark.parametrize("defaults", [SEGMENTATION, CLASSIFICATION, {"rotation": 45.0, "half_body": 0.3}, SCENES])
 def test_no_augmentation_is_a_wish_that_every_task_can_meet(defaults: dict[str, Any]) -> None:
     own = settled(AugmentOptions.none(), defaults, "a task", "augment")
     for name in defaults:
-        kept = {"scale": (1, 1), "area": (1, 1), "flip": 0, "photometric": 0, "rotation": 0, "half_body": 0}
+        kept = {
+            "scale": (1, 1), "area": (1, 1), "flip": 0, "photometric": 0, "rotation": 0, "half_body": 0, "objects": (),
+        }  # fmt: skip
         assert getattr(own, name) == kept.get(name, defaults[name])
     assert {name for name, value in vars(own).items() if value is not None} == set(defaults)
 

@@ -14,7 +14,7 @@ from hrnas.engine.distributed import Processes
 from hrnas.nn.conv import EmptyNorm
 from hrnas.nn.sync_norm import SyncNorm, synchronize_norms
 
-SHARES = {"even": (3, 3), "uneven": (1, 5)}
+SHARES = {"even": (3, 3), "uneven": (1, 5), "none and all": (0, 6)}
 
 
 def norm_and_batch(momentum: float | None, dtype: torch.dtype) -> tuple[nn.BatchNorm2d, torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hrnas.arch.architecture import ClassHead
+from hrnas.arch.architecture import AnchorHead, ClassHead
 from hrnas.arch.budget import format_count
 from hrnas.arch.presets import HR, search_space
 from hrnas.arch.space import HEADS
@@ -429,6 +429,9 @@ def test_macs_by_stage_and_by_branch_add_up_to_the_whole(space: str, head: str) 
     if isinstance(architecture.head, ClassHead):
         plain = 6 * 8 * architecture.head.widen[3].out_channels * architecture.head.features
         plain += architecture.head.features * 19
+    elif isinstance(architecture.head, AnchorHead):
+        # Two anchors a class, of each its scores, 7 numbers of a box and 2 of a direction.
+        plain = 45 * 60 * sum(feature.channels for feature in architecture.features) * 38 * (19 + 7 + 2)
     else:
         assert architecture.head is not None
         plain = 45 * 60 * architecture.head.block.out_channels * 19

@@ -11,7 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from hrnas.data.data_yaml import read_description
-from hrnas.data.doctor import Examination, examine
+from hrnas.data.doctor import Examination, SplitExamination, examine
 from hrnas.data.sheet import contact_sheet
 from hrnas.errors import InputError
 
@@ -75,11 +75,16 @@ def check(options: CheckOptions) -> dict[str, Any]:
                 "sizes": {f"{height}x{width}": count for (height, width), count in found.sizes.items()},
                 "ignored_share": found.ignored_share,
                 "shares": dict(zip(examination.names, found.shares, strict=True)),
+                "counts": dict(zip(examination.names, found.counts, strict=True)),
             }
             for found in examination.splits
             if found.fault is None
         },
     }
+
+
+def _share(found: SplitExamination, index: int) -> str:
+    return f"[dim]{found.counts[index]:,}[/]  {found.shares[index]:6.2%}"
 
 
 def _tables(examination: Examination) -> Iterator[Table]:
@@ -95,12 +100,12 @@ def _tables(examination: Examination) -> Iterator[Table]:
             found.split, str(found.num_pictures), str(found.num_read), shown + more, f"{found.ignored_share:.1%}"
         )
     yield splits
-    classes = Table(title=f"Shares: {examination.counted} ...", title_justify="left")
+    classes = Table(title=f"{examination.counted.capitalize()} ...", title_justify="left")
     classes.add_column("name")
     for found in readable:
         classes.add_column(found.split, justify="right")
     for index, name in enumerate(examination.names):
         red, green, blue = examination.colors[index]
         mark = f"[rgb({red},{green},{blue})]■[/]"
-        classes.add_row(f"{mark} {escape(name)}", *(f"{found.shares[index]:.2%}" for found in readable))
+        classes.add_row(f"{mark} {escape(name)}", *(_share(found, index) for found in readable))
     yield classes

@@ -11,9 +11,10 @@ from hrnas.commands.fitting import Fit, Setting, fit
 from hrnas.commands.probing import PROBE_SECONDS, PROBE_STEPS, TimeEstimate, estimate_time
 from hrnas.commands.search import SearchOptions, align_of, make_supernet
 from hrnas.commands.session import open_training_session
-from hrnas.costing.analytic import cost
+from hrnas.costing.analytic import cost, pillar_cost
 from hrnas.engine.free_memory import free_memory
 from hrnas.kernels import compiling
+from hrnas.reporting.tables import pillar_words
 from hrnas.searching.plan import smallest_network, uniform_network
 from hrnas.searching.shrinker import check_reachable
 
@@ -58,6 +59,8 @@ def plan(options: PlanOptions) -> dict[str, Any]:
     for name, price in prices.items():
         table.add_row(name, format_count(price.macs), format_count(price.params), _bytes(memory[name]))
     rich.print(table)
+    if supernet.pillars is not None:
+        rich.print(f"The pillars before it, which no other figure here counts: {pillar_words(supernet.pillars)}.")
     for line in _memory_lines(fitted, setting):
         rich.print(line)
 
@@ -77,6 +80,7 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         "verb": "plan",
         "space": options.space,
         "input_size": list(session.input_size),
+        "pillars": None if supernet.pillars is None else pillar_cost(supernet.pillars).counts,
         "budgets": [target.text for target in targets],
         "budget_macs": targets[-1].macs,
         "budget_params": targets[-1].params,

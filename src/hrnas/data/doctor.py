@@ -1,6 +1,6 @@
 """The data doctor: reads a whole data set and collects what is wrong with it.
 
-What it counts is the task's: pixels by class, people by labelled joint, images by class. K classes or joints.
+What it counts is the task's: pixels, images or objects by class, people by labelled joint. K classes or joints.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from hrnas.data.coco_keypoints import sigma_warning
 from hrnas.data.decoding import UNKNOWN_REMEDY, describe_unknown
 from hrnas.data.description import DataDescription, Split
 from hrnas.data.folders import Pairing
-from hrnas.data.looks import COUNTED, Look, look_through
+from hrnas.data.looks import COUNTED, Doubt, Look, look_through
 from hrnas.data.pictures import RGB
 from hrnas.errors import InputError
 
@@ -45,8 +45,8 @@ class SplitExamination:
     sizes: number of images by (H, W). counts: one per class or joint. total: what a count can be at most. ignored:
     pixels that are void.
     unknown: label values no class covers. broken, mismatched: one line per file or pair, naming it.
-    missing_masks: images without a mask; unused_masks: masks without an image. fault: why the split cannot be
-    opened at all, if so.
+    missing_masks: images without a mask; unused_masks: masks without an image. doubts: what is likely unmeant, how
+    often it was seen, and in which picture first. fault: why the split cannot be opened at all, if so.
     """
 
     split: Split
@@ -61,6 +61,7 @@ class SplitExamination:
     mismatched: tuple[str, ...] = ()
     missing_masks: tuple[Path, ...] = ()
     unused_masks: tuple[Path, ...] = ()
+    doubts: tuple[tuple[Doubt, int, str], ...] = ()
     fault: str | None = None
 
     @property
@@ -141,14 +142,17 @@ def _examine_split(
     examples: dict[int, str] = {}
     broken: list[str] = []
     mismatched: list[str] = []
+    doubts: Counter[Doubt] = Counter()
+    doubted: dict[Doubt, str] = {}
     num_read = 0
     to_read = looks if limit is None else looks[:limit]
     for number, read in enumerate(to_read, 1):
         look = read()
         if look.image is not None:
             sizes[look.image.shape[0], look.image.shape[1]] += 1
-            # Pixels rather than bytes of the file: the same picture stored again in another format is found as well.
-            digest = blake2b(look.image.tobytes(), digest_size=16, key=repr(look.image.shape).encode()).digest()
+        # Pixels rather than bytes of the file: the same picture stored again in another format is found as well.
+        if (content := look.image if look.content is None else look.content) is not None and content.size:
+            digest = blake2b(content.tobytes(), digest_size=16, key=repr(content.shape).encode()).digest()
             place = f"{split}: {look.name}"
             if seen.setdefault(digest, place) != place:
                 repeated.append((seen[digest], place))
@@ -159,6 +163,9 @@ def _examine_split(
             unknown_pixels[value] += count
             unknown_files[value] += 1
             examples.setdefault(value, look.name)
+        doubts.update(look.doubts)
+        for doubt in look.doubts:
+            doubted.setdefault(doubt, look.name)
         broken += look.broken
         mismatched += [look.mismatch] if look.mismatch else []
         num_read += not look.broken and look.mismatch is None
@@ -180,6 +187,7 @@ def _examine_split(
         mismatched=tuple(mismatched),
         missing_masks=pairing.missing if pairing else (),
         unused_masks=pairing.unused if pairing else (),
+        doubts=tuple((doubt, count, doubted[doubt]) for doubt, count in doubts.items()),
     )
 
 
@@ -221,6 +229,9 @@ def _warnings(
         if found.unused_masks:
             masks = _count(found.unused_masks, "mask")
             yield f"{found.split}: {masks} without an image, such as {found.unused_masks[0]}."
+        for doubt, count, name in found.doubts:
+            noun = f"{doubt.noun}{'s' * (count != 1)}"
+            yield f"{found.split}: {count} {noun} {doubt.fact}, such as in '{name}'. {doubt.remedy}"
     across = [pair for pair in repeated if pair[0].split(":")[0] != pair[1].split(":")[0]]
     within = [pair for pair in repeated if pair not in across]
     if skeleton is not None and (line := sigma_warning(skeleton)):

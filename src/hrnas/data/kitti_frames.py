@@ -146,8 +146,8 @@ def projected_boxes(
     Cut to the image, whose last pixel is at width - 1, height - 1, as KITTI's labels are; nan for objects that lie
     wholly behind the camera or outside the image.
     """
-    ends = _projected_edges(objects, calibration).reshape(len(objects), -1, 2)  # (M, 24, 2)
-    is_behind = np.isnan(ends).all((1, 2)) if len(objects) else np.zeros(0, bool)
+    ends = _projected_edges(objects, calibration).reshape(len(objects), 24, 2)
+    is_behind = np.isnan(ends).all((1, 2))
     low = np.where(np.isnan(ends), np.inf, ends).min(1, initial=np.inf)
     high = np.where(np.isnan(ends), -np.inf, ends).max(1, initial=-np.inf)
     last = np.array([image_size[1] - 1, image_size[0] - 1], np.float64)

@@ -3,6 +3,7 @@
 H height, W width in pixels; K classes or joints.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -10,39 +11,85 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnas.data import kitti
 from hrnas.data.decoding import LabelTable, read_image, read_values
 from hrnas.data.description import DataDescription, Split, SplitKeypoints
 from hrnas.data.folders import Pair, Pairing, find_pairs, sizes_differ
+from hrnas.data.kitti_classes import TYPES
+from hrnas.data.kitti_files import NOT_AN_OBJECT
+from hrnas.data.kitti_frames import boxes_of
 from hrnas.data.opening import DataSet, label_table, open_split
 from hrnas.data.pictures import RGB, colorize, name_tile
+from hrnas.data.scene_pictures import bird_view, camera_view
 from hrnas.data.skeletons import draw_people
-from hrnas.errors import InputError
-from hrnas.structures import IGNORED, Mask, Sample
+from hrnas.errors import InputError, did_you_mean
+from hrnas.geometry.boxes import points_in_boxes
+from hrnas.structures import IGNORED, Mask, Sample, Scene
 
-COUNTED: Final = {"segmentation": "pixel of", "pose": "person with", "classification": "image of"}
+COUNTED: Final = {
+    "segmentation": "pixel of",
+    "pose": "person with",
+    "classification": "image of",
+    "detection3d": "object of",
+}
 """What is counted for each class or joint, by task."""
+
+_BIRD_HEIGHT: Final = 480
+"""Of the picture from above, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """What is likely unmeant in a picture, in words: "2 objects", its noun in the plural, "with no point", its fact."""
+
+    noun: str
+    fact: str
+    remedy: str
+
+
+EMPTY_BOX: Final = Doubt(
+    noun="object",
+    fact="without a point in its box",
+    remedy="Far and hidden ones may have none; of many, see that points, calibration and labels belong together.",
+)
+NO_POINTS: Final = Doubt(
+    noun="frame",
+    fact="without a point in the camera's view",
+    remedy="Give its points and calibration, or take it out of the split.",
+)
+NO_IMAGE: Final = Doubt(
+    noun="frame",
+    fact="without an image",
+    remedy=f"It is taken to be {kitti.IMAGE_SIZE[1]}x{kitti.IMAGE_SIZE[0]}; what lies outside is left out.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
     """One picture. image: uint8 (H, W, 3); labels: makes a picture of what is known of it, to be shown beside it.
 
-    is_photo: the labels are drawn over the image.
+    is_photo: the labels are no fields of one colour. shown: makes what is shown in place of the image. room: how many
+    times as wide as usual both are shown. content: tells the picture from others; the image itself where None.
 
     counts: int64 (K,), of each class or joint; total: what a count can be at most; ignored: void among it.
     unknown: pixels by label value that no class covers. broken, mismatch: what is wrong with its files, a line each.
+    doubts: how often there is what is likely unmeant.
     """
 
     name: str
     image: NDArray[np.uint8] | None = None
     labels: Callable[[], NDArray[np.uint8]] | None = None
     is_photo: bool = False
+    shown: Callable[[], NDArray[np.uint8]] | None = None
+    room: int = 1
+    content: NDArray[Any] | None = None
     counts: NDArray[np.int64] | None = None
     total: int = 0
     ignored: int = 0
     unknown: Mapping[int, int] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
     mismatch: str | None = None
+    doubts: Mapping[Doubt, int] = field(default_factory=dict)
 
 
 def look_through(description: DataDescription, split: Split) -> tuple[Sequence[Callable[[], Look]], Pairing | None]:
@@ -59,7 +106,12 @@ def look_through(description: DataDescription, split: Split) -> tuple[Sequence[C
     if isinstance(source, SplitKeypoints) and source.boxes is not None:  # which have no labels to look at
         labelled = replace(description, splits={**description.splits, split: replace(source, boxes=None)})
         dataset = open_split(labelled, split)
-    of_samples = {"segmentation": _mask_look, "pose": _people_look, "classification": _class_look}[description.task]
+    of_samples = {
+        "segmentation": _mask_look,
+        "pose": _people_look,
+        "classification": _class_look,
+        "detection3d": _scene_look,
+    }[description.task]
     return [
         lambda name=name, indices=indices: _look(dataset, name, indices, of_samples)
         for name, indices in dataset.pictures().items()
@@ -104,6 +156,38 @@ def _class_look(dataset: DataSet, name: str, samples: list[Sample[int]]) -> Look
         labels=lambda: name_tile(dataset.names[sample.truth], dataset.colors[sample.truth]),
         counts=counts,
         total=1,
+    )
+
+
+def _scene_look(dataset: Any, name: str, samples: list[Sample[Scene]]) -> Look:
+    cloud, scene = samples[0].image, samples[0].truth
+    boxes = boxes_of(scene.objects, dataset.names, scene.calibration)
+    types = Counter(kind for kind in scene.objects.types if kind != NOT_AN_OBJECT)
+    known = {*TYPES, *dataset.names}
+    doubts = {
+        EMPTY_BOX: int((~points_in_boxes(cloud, boxes.boxes).any(1)).sum()),
+        NO_POINTS: int(len(cloud) == 0),
+        NO_IMAGE: int(scene.image is None),
+        **{
+            Doubt(noun="object", fact=f"of the unknown type '{kind}'", remedy=did_you_mean(kind, known)): count
+            for kind, count in types.items()
+            if kind not in known
+        },
+    }
+    image = None if scene.image is None else read_image(scene.image)
+    return Look(
+        name=name,
+        image=image,
+        content=cloud,
+        shown=lambda: camera_view(
+            image, None, boxes, scene.calibration, dataset.colors, image_size=scene.image_size, cloud=cloud
+        ),
+        labels=lambda: bird_view(cloud, None, boxes, dataset.colors, height=_BIRD_HEIGHT),
+        is_photo=True,
+        room=2,
+        counts=np.bincount(boxes.labels, minlength=len(dataset.names)),
+        total=sum(types.values()),
+        doubts={doubt: count for doubt, count in doubts.items() if count},
     )
 
 

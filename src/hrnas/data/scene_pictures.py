@@ -65,15 +65,13 @@ def bird_view(
         """Return column, row of points (..., 2): x, y."""
         return np.stack([width / 2 - points[..., 1] * zoom, (ahead - points[..., 0]) * zoom], axis=-1)
 
-    lidar = seen(np.zeros(2))
-    rings = _Canvas(_plain((height, width)), thick=1)
-    for metres in range(_RING, int(np.hypot(ahead, aside)), _RING):
-        turns = np.linspace(0, 2 * np.pi, 181)
-        rings.line(lidar + metres * zoom * np.stack([np.sin(turns), np.cos(turns)], axis=1), (*_QUIET, 60), 1)
-    rings.area(lidar + zoom * np.array([(-0.9, 0.9), (0, -1.3), (0.9, 0.9)]), (*_QUIET, 255))
-    picture = _with_points(rings.finished(), seen(cloud[:, :2].astype(np.float64)), cloud[:, 2])
-
+    picture = _with_points(_plain((height, width)), seen(cloud[:, :2].astype(np.float64)), cloud[:, 2])
     canvas = _Canvas(picture, thick=max(1.0, height / 550))
+    lidar = seen(np.zeros(2))
+    turns = np.linspace(0, 2 * np.pi, 181)
+    for metres in range(_RING, int(np.hypot(ahead, aside)), _RING):
+        canvas.line(lidar + metres * zoom * np.stack([np.sin(turns), np.cos(turns)], axis=1), (*_QUIET, 60))
+    canvas.area(lidar + zoom * np.array([(-0.9, 0.9), (0, -1.3), (0.9, 0.9)]), (*_QUIET, 255))
     if names:
         canvas.legend(
             names, colors, [kind for kind, boxes in (("found", found), ("truth", truth)) if boxes is not None]
@@ -150,7 +148,8 @@ class _Canvas:
         self._finer = max(1, min(3, int((7e6 / float(self._size.prod())) ** 0.5)))
         self._large = Image.fromarray(picture.repeat(self._finer, axis=0).repeat(self._finer, axis=1))
         self._draw = ImageDraw.Draw(self._large, "RGBA")  # which blends colours with what is there
-        self._font = ImageFont.load_default(size=max(11, round(float(self._size.min()) / 70)))
+        self._tall = max(11, round(float(self._size.min()) / 70))
+        self._font = ImageFont.load_default(size=self._tall)
         self._captions: list[tuple[Array, str, RGB]] = []
         self._texts: list[tuple[float, float, str, RGB]] = []
 
@@ -175,14 +174,14 @@ class _Canvas:
 
     def caption(self, outline: Array, text: str, color: RGB) -> None:
         """Have a text written beside what an outline surrounds, in the end and where there is room then."""
-        if ((outline.max(axis=0) > 0) & (outline.min(axis=0) < self._size)).all():
+        if len(outline) and ((outline.max(axis=0) > 0) & (outline.min(axis=0) < self._size)).all():
             self._captions.append(
                 (np.stack([outline.min(axis=0), outline.max(axis=0)]).clip(0, self._size), text, color)
             )
 
     def legend(self, names: Sequence[str], colors: Sequence[RGB], kinds: Sequence[str]) -> None:
         """Explain colours and lines in the lower left corner; kinds: of boxes that there are, "found" and "truth"."""
-        tall = self._font.size
+        tall = self._tall
         row, wide = 1.6 * tall, 2.2 * tall
         x, y = row / 2, self._size[1] - row * (len(names) + len(kinds)) - row / 4
         for text, color in [*zip(names, colors, strict=True), *((kind, _WHITE) for kind in kinds)]:
@@ -205,7 +204,7 @@ class _Canvas:
         taken: list[Array] = []
         boxes = [box for box, _, _ in self._captions]
         for (low, high), text, color in self._captions:
-            size = np.array([self._font.getlength(text), self._font.size])
+            size = np.array([self._font.getlength(text), self._tall])
             middle = (low + high - size) / 2
             corners = [
                 np.array([high[0] + 4, middle[1]]),
@@ -257,17 +256,18 @@ def _with_points(picture: Picture, places: Array, heights: NDArray[np.float32]) 
     colors = np.stack([np.interp(heights, _HEIGHTS, part) for part in _HEIGHT_COLORS.T], axis=1)  # (P, 3)
     base = np.floor(places).astype(np.int64)
     # A dot spreads over 3x3 pixels, by a Gaussian around its place; the grid has a margin for it.
-    sums = np.zeros(((height + 2) * (width + 2), 4))
-    for down in (-1, 0, 1):
-        for across in (-1, 0, 1):
-            offsets = base + 0.5 + (across, down) - places
-            weights = np.exp(-(offsets**2).sum(axis=1) / (2 * 0.55**2))
-            flat = (base[:, 1] + 1 + down) * (width + 2) + base[:, 0] + 1 + across
-            for channel, values in enumerate((weights, *(weights * part for part in colors.T))):
-                sums[:, channel] += np.bincount(flat, values, len(sums))
-    sums = sums.reshape(height + 2, width + 2, 4)[1:-1, 1:-1]
+    steps = np.array([[(across, down)] for down in (-1, 0, 1) for across in (-1, 0, 1)])  # (9, 1, 2)
+    weights = np.exp(-((base + 0.5 + steps - places) ** 2).sum(axis=2) / (2 * 0.55**2))  # (9, P)
+    flat = ((base + 1 + steps) * (1, width + 2)).sum(axis=2).ravel()
+    sums = np.stack(
+        [
+            np.bincount(flat, (weights * part).ravel(), (height + 2) * (width + 2))
+            for part in (np.ones(len(base)), *colors.T)
+        ],
+        axis=1,
+    ).reshape(height + 2, width + 2, 4)[1:-1, 1:-1]
     opacity = 1 - np.exp(-2.2 * sums[..., :1])
-    mixed = picture * (1 - opacity) + sums[..., 1:] / np.maximum(sums[..., :1], 1e-9) * opacity
+    mixed: Array = picture * (1 - opacity) + sums[..., 1:] / np.maximum(sums[..., :1], 1e-9) * opacity
     return (mixed + 0.5).astype(np.uint8)
 
 
@@ -297,7 +297,7 @@ def _projected(points: Array, calibration: Calibration) -> Array:
             kept.append(start)
         if (start[2] >= NEAREST) != (end[2] >= NEAREST):
             kept.append(start + (NEAREST - start[2]) / (end[2] - start[2]) * (end - start))
-    ahead = np.array(kept).reshape(-1, 3)
+    ahead: Array = np.array(kept, np.float64).reshape(-1, 3)
     return ahead[:, :2] / ahead[:, 2:]
 
 
@@ -308,6 +308,6 @@ def _faces_camera(face: Array, calibration: Calibration) -> bool:
     return bool(outward @ (camera - face[0]) > 0)
 
 
-def _is_of(edge: tuple[int, int], faces: list[tuple[int, ...]]) -> bool:
+def _is_of(edge: tuple[int, int], faces: Sequence[tuple[int, ...]]) -> bool:
     """Return whether an edge is one of a face's."""
     return any(set(edge) <= set(face) for face in faces)

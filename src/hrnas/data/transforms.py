@@ -23,6 +23,8 @@ MEAN: Final = (123.675, 116.28, 103.53)
 STD: Final = (58.395, 57.12, 57.375)
 """Standard deviation of ImageNet's RGB, 0..255."""
 
+_MOST_OBJECTS: Final = 100
+"""Of a class in a cloud: far more find no place where a lidar's points are."""
 _PADDING: Final = tuple(round(part) for part in MEAN)
 _LUMA: Final = np.array([0.299, 0.587, 0.114])
 _TO_YIQ: Final = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
@@ -35,9 +37,11 @@ class AugmentOptions:
 
     A task uses some of these and refuses the others (`tasks.task.settled`).
 
-    scale: range of the random scale, drawn uniformly; 1 is evaluation's, 2 shows a quarter of the area, 0.5 pads it.
+    scale: range of the random scale, drawn uniformly; 1 is evaluation's, 2 shows a quarter of the area, 0.5 pads it; of
+    a point cloud the factor on all lengths.
     flip: probability of a left-right flip.
-    rotation: degrees by which a person is turned, the standard deviation; never by more than twice of it.
+    rotation: degrees by which a person is turned, the standard deviation, never by more than twice of it; degrees by
+    which a point cloud is turned at most in either direction, drawn uniformly.
     half_body: probability with which a person is cropped to the upper or the lower half of the body.
     area: range of the share of a picture that the crop of a class picture covers; [1, 1] shows what evaluation sees.
     ratio: range of that crop's width / height, relative to the input's.
@@ -46,6 +50,8 @@ class AugmentOptions:
     contrast: distance to the picture's mean grey is multiplied by a factor from 1 - contrast .. 1 + contrast.
     saturation: distance to each pixel's own grey is multiplied by a factor from 1 - saturation .. 1 + saturation.
     hue: colours turn by up to this part of the colour circle in either direction, at unchanged luma (0.5 = any).
+    objects: how many objects of each class a point cloud is filled up to with objects of other clouds, in the classes'
+    order; empty: none of any class.
     """
 
     scale: tuple[float, float] | None = None
@@ -59,6 +65,7 @@ class AugmentOptions:
     contrast: float | None = None
     saturation: float | None = None
     hue: float | None = None
+    objects: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, (least, most) in {"scale": (0.1, 10.0), "area": (0.01, 1.0), "ratio": (0.1, 10.0)}.items():
@@ -73,6 +80,11 @@ class AugmentOptions:
             value, limit = getattr(self, name), limits.get(name, 1.0)
             if value is not None and not 0 <= value <= limit:
                 raise InputError(f"{name} is {value}; it must be within 0..{limit:g}.")
+        if self.objects is not None:
+            object.__setattr__(self, "objects", tuple(self.objects))  # a list from Python
+        for number in self.objects or ():
+            if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _MOST_OBJECTS:
+                raise InputError(f"objects has {number}; it must be whole numbers within 0..{_MOST_OBJECTS}.")
 
     @classmethod
     def none(cls) -> "AugmentOptions":
@@ -87,6 +99,7 @@ OFF: Final[dict[str, Any]] = {
     "half_body": 0.0,
     "area": (1.0, 1.0),
     "photometric": 0.0,
+    "objects": (),
 }
 """Each of these turns one change off; with them the others have nothing to change."""
 

@@ -79,8 +79,7 @@ def _shared_areas(a: Tensor, b: Tensor) -> Tensor:
     begin, end = x0.clamp(-limit_x, limit_x), x1.clamp(-limit_x, limit_x)  # x where the clipped side begins and ends
     run, rise = x1 - x0, y1 - y0
     run = torch.where(run == 0, 1, run)  # such a side has no share: begin == end
-    y_begin = y0 + ((begin - x0) / run).clamp_(0, 1) * rise
-    y_end = y0 + ((end - x0) / run).clamp_(0, 1) * rise
+    y_begin, y_end = y0 + (begin - x0) / run * rise, y0 + (end - x0) / run * rise
     areas = ((begin - end) * _mean_clamped(y_begin, y_end, limit_y)).sum(dim=0)
     return areas.clamp_(min=0).minimum(a[:, 3] * a[:, 4]).minimum(b[:, 3] * b[:, 4])
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 class SyncNorm(nn.BatchNorm2d):
     """Batch norm whose statistics in training are those of all processes' batches together; else nn.BatchNorm2d.
 
-    group: the process group; all its processes run the network at the same time, on batches of any size, which together
-    have at least two numbers a channel. The caller sees to that: to ask here would wait for the device at every norm.
+    group: the process group; all its processes run the network at the same time, on batches of any size, even 0,
+    which together have at least two numbers a channel. The caller sees to that: to ask here would wait for the device
+    at every norm.
     """
 
     group: Any
@@ -64,7 +65,10 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, group: Any) -> tuple[Tensor, ...]:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        variance, mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)  # (C,)
+        if x.numel():
+            variance, mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)  # (C,)
+        else:
+            variance = mean = wide.new_zeros(x.shape[1])
         own = torch.cat([mean, variance, mean.new_full((1,), x.numel() // x.shape[1])])  # (2 C + 1,)
         gathered = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
         dist.all_gather(gathered, own, group=group)

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from hrnas.arch.architecture import Pillars
 from hrnas.arch.budget import format_count
-from hrnas.costing.analytic import Cost
+from hrnas.costing.analytic import Cost, pillar_cost
 from hrnas.reporting.blocks import BlockState, block_states
 from hrnas.reporting.record import Cut, EvaluationPoint, RunRecord
 
@@ -158,6 +159,9 @@ def _cost_rows(record: RunRecord) -> list[ResultRow]:
     for label, name in ((f"MACs at {height}×{width}", "macs"), ("Parameters", "params")):
         rows.append(_count_row(label, name, supernet, found))
     rows += _token_rows(record)
+    if record.architecture is not None and record.architecture.pillars is not None:
+        words = pillar_words(record.architecture.pillars)
+        rows.append(ResultRow(label="Pillars, counted apart", supernet="", found=words))
     for what, name in (("MACs", "macs"), ("parameters", "params")):
         limit = getattr(target, name) if target is not None else None
         if limit and found is not None:
@@ -172,6 +176,12 @@ def _cost_rows(record: RunRecord) -> list[ResultRow]:
         share = format_percent(found.macs / supernet.macs)
         rows.append(ResultRow(label="Share of the supernet's MACs", supernet="100 %", found=share))
     return rows
+
+
+def pillar_words(pillars: Pillars) -> str:
+    """Return what a network's pillars cost, in words."""
+    apart = pillar_cost(pillars)
+    return f"{format_count(apart.params)} parameters, at most {format_count(apart.macs)} MACs a cloud"
 
 
 def _token_rows(record: RunRecord) -> list[ResultRow]:

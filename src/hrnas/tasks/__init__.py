@@ -4,6 +4,7 @@ from typing import Final
 
 from hrnas.data.description import DataDescription
 from hrnas.tasks.classification import Classification
+from hrnas.tasks.detection3d import Detection3D
 from hrnas.tasks.pose import Pose
 from hrnas.tasks.segmentation import Segmentation
 from hrnas.tasks.task import EvaluationOptions, TargetOptions, Task, settled
@@ -12,6 +13,7 @@ TASKS: Final = {
     "segmentation": Segmentation,
     "pose": Pose,
     "classification": Classification,
+    "detection3d": Detection3D,
 }
 
 

@@ -182,7 +182,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     def full_disk(*_args, **_kwargs):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(scenes.np, "savez", full_disk)
+    monkeypatch.setattr(np, "savez", full_disk)
     assert len(ToyCity("train", size=SMALL, length=1, cache=tmp_path)) == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -1,17 +1,11 @@
 """The numbered scenes that all of Toy City's sets are taken from, and the cache that keeps what was taken."""
 
-import os
-import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hrnas.cache import cache_folder
+from hrnas.cache import Arrays, cache_folder, load_arrays, store_arrays
 from hrnas.data.toycity.placing import make_world
 from hrnas.data.toycity.render import Picture, render
 from hrnas.data.toycity.world import World
@@ -21,8 +15,6 @@ VERSION: Final = 1
 """Part of every scene's seed and of every cache file's name: raise it when a change alters any pixel."""
 
 SPLITS: Final = ("train", "validation", "test")
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class Scenes:
@@ -69,10 +61,10 @@ class Scenes:
         """
         name = f"{kind}-v{VERSION}-seed{self.seed}-{self.split}-{self.size[0]}x{self.size[1]}-{length}.npz"
         file = (cache or cache_folder()) / name
-        arrays = _load(file)
+        arrays = load_arrays(file)
         if not is_whole(arrays, length, self.size):
             arrays = make(self, length)
-            _store(file, arrays)
+            store_arrays(file, arrays)
         return arrays
 
 
@@ -87,28 +79,3 @@ def check_length(length: int) -> int:
     if length < 1:
         raise InputError(f"Toy City length is {length}; at least 1 sample is needed. Give a larger length or none.")
     return length
-
-
-def _load(file: Path) -> Arrays:
-    """Read the arrays of a cache file; none when there is no such file, or none that is whole."""
-    try:
-        # Opened here: of a file that is no archive numpy would leave its own handle open.
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError):
-        return {}
-
-
-def _store(file: Path, arrays: Arrays) -> None:
-    """Write a cache file under a temporary name, then rename it: nobody ever sees half a file."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.stem, suffix=".tmp")
-    except OSError:
-        return  # an unwritable cache costs the next start a rendering, nothing else
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, **arrays)
-        os.replace(temporary, file)
-    except OSError:  # a full disk
-        Path(temporary).unlink(missing_ok=True)

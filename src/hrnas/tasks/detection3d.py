@@ -1,0 +1,193 @@
+"""3D detection in point clouds: boxes of objects by PointPillars' anchors; KITTI's average precision over the set.
+
+B batch, K classes, A = 2 K anchors a place, P points, H, W rows and columns of the grid of pillars, H0, W0 of the map.
+Source: PointPillars (Lang et al., CVPR 2019); method.md, row KITTI.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from hrnas.arch.architecture import Pillars
+from hrnas.data.decoding import read_image
+from hrnas.data.description import DataDescription
+from hrnas.data.kitti import KittiSet, frame_at, read_cloud, read_scene
+from hrnas.data.kitti_files import write_objects
+from hrnas.data.kitti_frames import boxes_of, to_objects
+from hrnas.data.object_database import ObjectDatabase, open_database
+from hrnas.data.opening import DataSet
+from hrnas.data.scene_pictures import GROUND, Picture, bird_view, camera_view
+from hrnas.data.scene_views import SCENES, evaluation_cloud, training_cloud, usual_objects
+from hrnas.data.transforms import AugmentOptions
+from hrnas.errors import InputError
+from hrnas.structures import Boxes3D, Sample, Scene
+from hrnas.tasks.anchors import MOST_ANCHORS, STRIDE, AnchorGrid, assigned, found_boxes
+from hrnas.tasks.detection_loss import detection_losses, num_found
+from hrnas.tasks.detection_score import DetectionScore
+from hrnas.tasks.task import EvaluationOptions, TargetOptions
+
+DRAWN_SCORE: Final = 0.3
+"""Boxes of a lower score are predicted and written, but not drawn."""
+_DECIMALS: Final = 4
+"""Of the numbers of a result file."""
+
+
+class Detection3D:
+    """The boxes of a cloud's objects. Names, colours and usual boxes of the classes are the description's."""
+
+    metric = "ap_3d"
+    head: Literal["anchors"] = "anchors"
+    stem_stride = STRIDE
+    endings = frozenset({".bin"})
+    usual_input = (496, 432)
+    remarks = ()
+    own: Mapping[str, Any] = {**SCENES, "cell": 0.16}
+
+    def __init__(self, description: DataDescription, targets: TargetOptions, evaluation: EvaluationOptions) -> None:
+        assert description.classes, "a description of boxes in space has classes"
+        assert targets.cell is not None
+        self.classes, self.names, self.colors = description.classes, description.names, description.colors
+        self.targets, self.evaluation = targets, evaluation
+        self.own = {**Detection3D.own, "objects": usual_objects(self.classes)}
+        self._cell = targets.cell
+        self._database: ObjectDatabase | None = None
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self.classes)
+
+    def pillars(self, input_size: tuple[int, int]) -> Pillars:
+        """Return pillars on a grid of the input's rows and columns, as far as they reach at this cell."""
+        return Pillars(cell=self._cell, rows=input_size[0], columns=input_size[1])
+
+    def views(self, dataset: DataSet, options: AugmentOptions) -> "Detection3D":
+        """Return the task with the set's objects at hand, where scenes are filled up with those of other scenes.
+
+        Cut out of the whole set the first time, kept in the cache.
+        """
+        assert options.objects is not None
+        if not any(options.objects):
+            return self
+        views = copy(self)
+        views._database = open_database(cast(KittiSet, dataset), options.objects)
+        return views
+
+    def training_view(
+        self, sample: Sample[Scene], input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return a random view of a cloud, (P, 4), and the anchors that are no background, as `anchors.assigned`."""
+        cloud, boxes = training_cloud(sample, options, self.classes, rng, self._database)
+        return cloud, assigned(self._grid(input_size), boxes)
+
+    def evaluation_view(self, sample: Sample[Scene], input_size: tuple[int, int]) -> NDArray[np.float32]:
+        """Return the cloud, float32 (P, 4)."""
+        return evaluation_cloud(sample)
+
+    def prepared(self, inputs: Tensor) -> Tensor:
+        """Return clouds (B, P, 4) as they are."""
+        return inputs
+
+    def check_input(self, input_size: tuple[int, int]) -> None:
+        """Raise InputError for a grid that has no map of exactly half its rows and columns, or too many anchors."""
+        rows, columns = input_size
+        if rows % STRIDE or columns % STRIDE:
+            even = f"{rows + rows % STRIDE}x{columns + columns % STRIDE}"
+            raise InputError(
+                f"input size is {rows}x{columns}; for detection3d these are rows and columns of pillars, and both must"
+                f" be divisible by {STRIDE}, the stride of the anchors. Give {even} with --input-size."
+            )
+        if (count := len(self._grid(input_size))) > MOST_ANCHORS:
+            raise InputError(
+                f"input size is {rows}x{columns}, which has {count:,} anchors; at most {MOST_ANCHORS:,} are possible."
+                " Give a smaller one with --input-size, and a larger targets.cell."
+            )
+
+    def loss_terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return classes, boxes and directions of outputs (B, A (K + 9), H0, W0) for targets float32 (B, R, 10)."""
+        return detection_losses(outputs, targets, len(self.classes))
+
+    def weight(self, targets: Tensor) -> Tensor:
+        """Return the number of anchors that stand for a box."""
+        return num_found(targets)
+
+    def mirrored(self, outputs: Tensor) -> Tensor:
+        """There is no flip test: a direction's two halves of the circle are not each other's mirror image."""
+        raise AssertionError("flip_test is none of this task's options")
+
+    def make_score(self, dataset: DataSet, input_size: tuple[int, int]) -> DetectionScore:
+        grid = self._grid(input_size)
+        return DetectionScore(dataset, lambda outputs, _: found_boxes(outputs, grid))
+
+    def decode(self, outputs: Tensor, sample: Sample[Scene], input_size: tuple[int, int]) -> Boxes3D:
+        """Return the boxes that outputs (A (K + 9), H0, W0) show, in the lidar's frame, likeliest first."""
+        return found_boxes(outputs, self._grid(input_size))
+
+    def unlabelled(self, file: Path, boxes: Sequence[Any] | None) -> list[Sample[Scene]]:
+        """Return the cloud of velodyne/NAME.bin, with calib/NAME.txt beside and, if there is one, the image.
+
+        Raises InputError for a file that is missing or cannot be read, and for boxes.
+        """
+        if boxes is not None:
+            raise InputError("boxes are given; a detection finds them. Leave them out.")
+        frame = frame_at(file)
+        scene = read_scene(frame, 0)
+        return [Sample(image=read_cloud(frame, scene), truth=scene, name=frame.name)]
+
+    def draw(self, predictions: Sequence[Boxes3D], samples: Sequence[Sample[Scene]]) -> Image.Image:
+        """Return the boxes in the camera's image, over them the cloud from above; true boxes dashed, where known.
+
+        Boxes that the network is hardly sure of are left out.
+        """
+        scene, cloud = samples[0].truth, samples[0].image
+        likely = predictions[0].scores >= DRAWN_SCORE
+        found = Boxes3D(
+            boxes=predictions[0].boxes[likely],
+            labels=predictions[0].labels[likely],
+            scores=predictions[0].scores[likely],
+        )
+        truth = boxes_of(scene.objects, self.names, scene.calibration) if len(scene.objects) else None
+        camera = camera_view(
+            None if scene.image is None else read_image(scene.image),
+            truth,
+            found,
+            scene.calibration,
+            self.colors,
+            names=self.names,
+            image_size=scene.image_size,
+            cloud=cloud,
+        )
+        return _stacked([camera, bird_view(cloud, truth, found, self.colors, names=self.names)])
+
+    def save(self, folder: Path, name: str, predictions: Sequence[Boxes3D], samples: Sequence[Sample[Scene]]) -> Path:
+        """Write the boxes that the camera sees as KITTI's result file, NAME.txt, of 16 columns."""
+        scene = samples[0].truth
+        objects = to_objects(predictions[0], self.names, scene.calibration, scene.image_size)
+        rounded = {
+            name: np.round(value, _DECIMALS)
+            for name, value in vars(objects).items()
+            if isinstance(value, np.ndarray) and value.dtype == np.float64
+        }
+        file = folder / f"{name}.txt"
+        write_objects(file, replace(objects, **rounded), scored=True)
+        return file
+
+    def _grid(self, input_size: tuple[int, int]) -> AnchorGrid:
+        return AnchorGrid.of(self.classes, input_size, self._cell)
+
+
+def _stacked(pictures: Sequence[Picture]) -> Image.Image:
+    """Return pictures (H, W, 3) one above the other, in the middle."""
+    width = max(picture.shape[1] for picture in pictures)
+    sheet = Image.new("RGB", (width, sum(len(picture) for picture in pictures)), GROUND)
+    top = 0
+    for picture in pictures:
+        sheet.paste(Image.fromarray(picture), ((width - picture.shape[1]) // 2, top))
+        top += len(picture)
+    return sheet
