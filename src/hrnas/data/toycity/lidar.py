@@ -105,7 +105,8 @@ def _surface(
     bright = colour @ np.array([0.5, 0.3, 0.2], np.float32)  # red lies nearest to the laser's 0.9 micrometres
     reflectance = _GAINS[category] * bright + _OFFSETS[category]
     lamp = (category == NAMES.index("car")) & (bodies.material[solid] == Material.PLAIN) & (colour[:, 0] > 0.3)
-    marking = (category == NAMES.index("road")) & (bright > 0.42)
+    # Paint on the road holds beads of glass; no spot of the asphalt itself is that bright.
+    marking = (category == NAMES.index("road")) & (bright > 1.7 * np.mean(world.asphalt))
     reflectance[lamp] = _LAMP
-    reflectance[marking] += 0.2
+    reflectance[marking] += 0.25
     return np.minimum(reflectance, 1), (1 - gloss) ** 2
