@@ -209,6 +209,16 @@ def test_every_box_of_the_map_has_an_anchor() -> None:
     assert len(np.unique(targets[:, 0])) == len(targets)
 
 
+def test_of_boxes_that_want_one_anchor_the_one_of_more_overlap_has_it() -> None:
+    """Two walkers: the second lies on the anchor; the first has the next best, the turned one of the same place."""
+    x, y = GRID.x[8], GRID.y[20]
+    boxes = boxes_of((x + 0.2, y, -0.9, 0.8, 0.6, 1.73, 0.0), (x, y, -0.9, 0.8, 0.6, 1.73, 0.0), labels=(1, 1))
+    targets = {int(row[0]): row for row in assigned(GRID, boxes)}
+    ahead, turned = (targets[GRID.number(1, turn, 20, 8)] for turn in (0, 1))
+    assert (ahead[1], turned[1]) == (1, 1)
+    assert [ahead[2], turned[2]] == pytest.approx([0, 0.2 / math.hypot(0.8, 0.6)], abs=1e-6)
+
+
 def test_a_box_that_overlaps_no_anchor_has_the_one_of_its_place() -> None:
     small = BoxClass(name="Cone", size=(0.3, 0.2, 0.5), z=-1.5, overlap=0.5)
     grid = AnchorGrid.of((small,), (10, 10), 1.0)
@@ -258,14 +268,14 @@ def test_the_likeliest_of_doubles_stays_and_classes_do_not_suppress_each_other()
             (0, 0, 0, 10, 10): 1.0,
             (0, 0, 0, 10, 11): 2.0,
             (0, 1, 0, 10, 10): 0.5,
-            (1, 0, 1, 10, 10): 1.5,
-            (2, 0, 2, 30, 5): -2.1,
+            (1, 0, 1, 10, 10): -2.1,
+            (2, 0, 2, 10, 10): 2.5,
         }
     )
     found = found_boxes(outputs, GRID)
-    assert found.labels.tolist() == [0, 1, 2]
-    assert found.scores == pytest.approx([1 / (1 + math.exp(-value)) for value in (2.0, 1.5, -2.1)])
-    assert found.boxes[0, :2] == pytest.approx([GRID.x[11], GRID.y[10]])
+    assert found.labels.tolist() == [2, 0, 1]
+    assert found.scores == pytest.approx([1 / (1 + math.exp(-value)) for value in (2.5, 2.0, -2.1)])
+    assert found.boxes[1, :2] == pytest.approx([GRID.x[11], GRID.y[10]])
     # Below a score of 0.1 there is nothing.
     assert len(found_boxes(logits_only({(2, 0, 2, 30, 5): -2.2}), GRID)) == 0
 
@@ -274,8 +284,10 @@ def test_at_most_a_hundred_boxes_are_found_and_they_are_the_likeliest() -> None:
     grid = AnchorGrid.of(CLASSES, (160, 160), 0.64)
     outputs = torch.zeros(72, grid.rows, grid.columns)
     outputs[:18] = -9.0
-    outputs[1 * 1 + 2 * 3, ::4, ::4] = torch.linspace(0, 3, 400).view(20, 20)  # Pedestrians, 5 m apart
+    scores = torch.linspace(0, 3, 400).view(20, 20)  # Pedestrians and Cyclists in turn, 5 m apart
+    outputs[2 * 3 + 1, ::4, ::8], outputs[4 * 3 + 2, ::4, 4::8] = scores[:, ::2], scores[:, 1::2]
     found = found_boxes(outputs, grid)
     assert len(found) == 100
     assert (np.diff(found.scores) <= 0).all()
+    assert np.bincount(found.labels).tolist() == [0, 50, 50]
     assert found.scores[-1] == pytest.approx(1 / (1 + math.exp(-3 * 300 / 399)), abs=1e-6)

@@ -24,6 +24,7 @@ from hrnas.data.pictures import default_palette
 from hrnas.data.transforms import AugmentOptions
 from hrnas.errors import InputError
 from hrnas.metrics.kitti import kitti_ap
+from hrnas.models.network import Network
 from hrnas.structures import BoxClass, Boxes3D, Scene
 from hrnas.tasks import make_task
 from hrnas.tasks.anchors import AnchorGrid, assigned
@@ -81,11 +82,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def frames(folder: Path, monkeypatch: pytest.MonkeyPatch) -> KittiSet:
-    monkeypatch.setenv("HRNAS_CACHE", str(folder / "cache"))
+def frames(folder: Path) -> KittiSet:
     found = open_split(describe(folder), "train")
     assert isinstance(found, KittiSet)
     return found
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRNAS_CACHE", str(tmp_path))
 
 
 def true_boxes(scene: Scene) -> Boxes3D:
@@ -200,6 +205,7 @@ def test_the_training_view_is_the_cloud_with_the_anchors_of_its_boxes(frames: Ki
     assert np.array_equal(fine, assigned(AnchorGrid.of(CLASSES, (320, 320), 0.08), true_boxes(sample.truth)))
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_views_fill_scenes_up_with_objects_of_others(frames: KittiSet) -> None:
     ours = task()
     assert ours.views(frames, augment()) is ours
@@ -211,7 +217,7 @@ def test_views_fill_scenes_up_with_objects_of_others(frames: KittiSet) -> None:
     assert len(cloud) > len(sample.image)
     assert (targets[:, 1] >= 0).sum() > (assigned(GRID, true_boxes(sample.truth))[:, 1] >= 0).sum()
     assert np.array_equal(again.training_view(sample, INPUT, options, np.random.default_rng(2))[1], targets)
-    plain = ours.training_view(sample, INPUT, augment(), np.random.default_rng(2))[1]
+    plain = ours.training_view(sample, INPUT, options, np.random.default_rng(2))[1]
     assert np.array_equal(plain, assigned(GRID, true_boxes(sample.truth))), "the task itself has no database"
     with pytest.raises(InputError, match=r"augment\.objects has 2 numbers; it must have one for each of the 3 classes"):
         ours.views(frames, augment(objects=(3, 3)))
@@ -224,6 +230,7 @@ def test_sets_of_other_classes_have_as_many_numbers_of_objects() -> None:
     assert task().own["objects"] == (15, 10, 10)
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_a_batch_of_the_loader_has_a_loss(frames: KittiSet) -> None:
     ours, options = task(), augment(objects=(2, 2, 2), flip=0.5, rotation=45.0)
     (batch,) = train_batches(
@@ -246,6 +253,21 @@ def test_a_batch_of_the_loader_has_a_loss(frames: KittiSet) -> None:
     assert bool(reached[:18].all())
     assert bool(reached[18:60].any())
     assert bool(reached[60:].any())
+
+
+def test_every_parameter_of_a_network_learns_from_it(frames: KittiSet) -> None:
+    ours, options = task(), augment(flip=0.5)
+    (batch,) = train_batches(
+        frames, ours, batch_size=2, input_size=INPUT, seed=0, first_step=0, num_steps=1, options=options, workers=0
+    )
+    space = search_space("hr-small", stem_stride=ours.stem_stride)
+    network = Network(space.supernet(ours.num_outputs, head=ours.head, pillars=ours.pillars(INPUT)))
+    outputs = network(ours.prepared(batch.inputs))
+    assert outputs.shape == (2, 72, GRID.rows, GRID.columns)
+    sum(ours.loss_terms(outputs, batch.targets).values(), torch.tensor(0.0)).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(parameter.grad.any()), name
 
 
 def test_outputs_that_lose_least_are_read_off_as_the_truth(frames: KittiSet) -> None:
@@ -275,19 +297,13 @@ def test_outputs_that_lose_least_are_read_off_as_the_truth(frames: KittiSet) -> 
         assert math.cos(found.boxes[place, 6] - box[6]) > 0.99
 
 
-def test_networks_for_it_have_a_map_of_the_anchors() -> None:
+def test_networks_for_it_have_the_papers_pillars() -> None:
     ours = task()
     assert (ours.head, ours.stem_stride, ours.usual_input) == ("anchors", 2, (496, 432))
     pillars = ours.pillars((496, 432))
     assert (pillars.cell, pillars.rows, pillars.columns, pillars.bottom, pillars.top) == (0.16, 496, 432, -3, 1)
     assert (pillars.points, pillars.train_pillars, pillars.pillars) == (32, 16_000, 40_000)
-    space = search_space("hr-small", stem_stride=ours.stem_stride)
-    network = space.supernet(ours.num_outputs, head=ours.head, pillars=ours.pillars(INPUT))
-    assert network.features[0].stride * GRID.rows == INPUT[0]
-    assert network.head is not None
-    assert network.head.channels == perfect_outputs(GRID, Boxes3D(
-        boxes=np.zeros((0, 7)), labels=np.zeros(0, np.int64), scores=np.zeros(0)
-    )).shape[0]  # fmt: skip
+    assert task(cell=0.24).pillars((100, 80)) == replace(pillars, cell=0.24, rows=100, columns=80)
 
 
 def test_what_is_asked_in_vain_is_refused() -> None:

@@ -39,10 +39,11 @@ def corners(boxes: Array) -> Array:
 def points_in_boxes(points: NDArray[Any], boxes: Array) -> NDArray[np.bool_]:
     """Return which points (P, 3 or more: x, y, z, ...) lie in which boxes (M, 7): (M, P). Faces belong to a box."""
     inside = np.zeros((len(boxes), len(points)), np.bool_)
-    x = points[:, 0]
+    x, y = np.ascontiguousarray(points[:, :2].T)
     for row, (box_x, box_y, box_z, length, width, height, yaw) in zip(inside, boxes.tolist(), strict=True):
-        # Few points are near a box, and one comparison finds them; the margin is for what rounding takes off.
-        near = np.flatnonzero(np.abs(x - box_x) <= 1.001 * math.hypot(length, width) / 2 + 1e-3)
+        # Few points are near a box, and cheap comparisons find them; the margin is for what rounding takes off.
+        reach = 1.001 * math.hypot(length, width) / 2 + 1e-3
+        near = np.flatnonzero((np.abs(x - box_x) <= reach) & (np.abs(y - box_y) <= reach))
         offsets = points[near, :3].astype(np.float64) - (box_x, box_y, box_z)
         along = math.cos(yaw) * offsets[:, 0] + math.sin(yaw) * offsets[:, 1]
         across = math.cos(yaw) * offsets[:, 1] - math.sin(yaw) * offsets[:, 0]

@@ -53,7 +53,7 @@ def pillarize(points: Tensor, pillars: Pillars, most: int) -> Pillarized:
     if clouds * rows * columns < 2**31:
         keys = keys.int()  # is sorted in a quarter of the time
     keys, order = keys.sort(stable=True)
-    keys, pillar, counts = keys.long().unique_consecutive(return_inverse=True, return_counts=True)
+    keys, pillar, counts = torch.unique_consecutive(keys.long(), return_inverse=True, return_counts=True)
     cells = keys % (rows * columns)
     places = torch.stack([keys // (rows * columns), cells // columns, cells % columns])  # (3, V)
     first = counts.cumsum(0) - counts  # (V,)
@@ -115,7 +115,8 @@ class PillarNet(nn.Module):
         if norm.training and len(x) < 2 and type(norm) is nn.BatchNorm2d:
             # So few have no variance: as in evaluation, and the running statistics stay.
             return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
-        return norm(x)
+        normalized: Tensor = norm(x)
+        return normalized
 
 
 def features(found: Pillarized, pillars: Pillars) -> Tensor:

@@ -9,7 +9,7 @@ from hrnas.tasks.pose import Pose
 from hrnas.tasks.segmentation import Segmentation
 from hrnas.tasks.task import EvaluationOptions, TargetOptions, Task, settled
 
-TASKS: Final = {
+TASKS: Final[dict[str, type[Segmentation | Pose | Classification | Detection3D]]] = {
     "segmentation": Segmentation,
     "pose": Pose,
     "classification": Classification,

@@ -80,12 +80,12 @@ class AnchorGrid:
     @cached_property
     def x(self) -> Array:
         """x of the columns, (W0,)."""
-        return (np.arange(self.columns) + 0.5) * self.step
+        return (np.arange(self.columns, dtype=np.float64) + 0.5) * self.step
 
     @cached_property
     def y(self) -> Array:
         """y of the rows, (H0,)."""
-        return (np.arange(self.rows) + 0.5 - self.rows / 2) * self.step
+        return (np.arange(self.rows, dtype=np.float64) + 0.5 - self.rows / 2) * self.step
 
     def boxes(self, numbers: NDArray[np.int64]) -> Array:
         """Return the anchors of these numbers (R,) as boxes (R, 7)."""

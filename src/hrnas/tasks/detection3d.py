@@ -169,7 +169,7 @@ class Detection3D:
         """Write the boxes that the camera sees as KITTI's result file, NAME.txt, of 16 columns."""
         scene = samples[0].truth
         objects = to_objects(predictions[0], self.names, scene.calibration, scene.image_size)
-        rounded = {
+        rounded: dict[str, Any] = {
             name: np.round(value, _DECIMALS)
             for name, value in vars(objects).items()
             if isinstance(value, np.ndarray) and value.dtype == np.float64
