@@ -52,7 +52,7 @@ def open_toycity_scenes(
     """Open a split of Toy City's drives: points, calibration, boxes in space and image; nothing is downloaded.
 
     Frame i of a split is a function of the seed, the split and i alone. The split's files lie in a folder of their own
-    in the cache, about 0.8 MB a frame; where it is not there, or not whole, they are made, in about 0.3 s a frame on
+    in the cache, about 0.8 MB a frame; where it is not there, or not whole, they are made, in about 0.25 s a frame on
     one core.
 
     split: "train", "validation" or "test", which share no world.
