@@ -46,9 +46,10 @@ def pillarize(points: Tensor, pillars: Pillars, most: int) -> Pillarized:
     inside = (x >= 0) & (x < columns * cell) & (y >= -side) & (y < side) & (z >= pillars.bottom) & (z < pillars.top)
     index = (inside & reflectance.isfinite()).nonzero()[:, 0]  # (N,), in the clouds' order
     flat = flat[index]
-    # A point just below the upper border may be rounded onto it.
-    column = (flat[:, 0] / cell).long().clamp_(max=columns - 1)
-    row = ((flat[:, 1] + side) / cell).long().clamp_(max=rows - 1)
+    # Times the inverse: divided by a number, one in eighty of KITTI's points, which lie on a border to the millimetre,
+    # would be in another pillar on a GPU. A point just below the upper border may be rounded onto it.
+    column = (flat[:, 0] * (1 / cell)).long().clamp_(max=columns - 1)
+    row = ((flat[:, 1] + side) * (1 / cell)).long().clamp_(max=rows - 1)
     keys = (index // length * rows + row) * columns + column
     if clouds * rows * columns < 2**31:
         keys = keys.int()  # is sorted in a quarter of the time
