@@ -36,7 +36,7 @@ from hrnas.searching.plan import uniform_network  # noqa: E402
 
 SIZE = (496, 432)
 CHANNELS = 64
-HEAD = AnchorHead(outputs=3, anchors=6)
+HEAD = AnchorHead(outputs=3)
 BLOCKS = ((4, 64, 2, 1), (6, 128, 2, 2), (6, 256, 2, 4))
 """Of each: convolutions, channels, stride of the first, and of the transposed convolution behind it."""
 UP = 128

@@ -66,7 +66,7 @@ CLASSES = replace(
     activation="swish",
 )
 
-ANCHORS = replace(TINY, head=AnchorHead(outputs=3, anchors=6), pillars=Pillars(channels=5), in_channels=5)
+ANCHORS = replace(TINY, head=AnchorHead(outputs=3), pillars=Pillars(channels=5), in_channels=5)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -368,11 +368,11 @@ def test_fingerprint_sees_every_field(whole: Architecture) -> None:
 
 def test_a_network_for_clouds_round_trips_and_refuses_what_does_not_fit() -> None:
     assert from_json(to_json(ANCHORS)) == ANCHORS
-    assert to_data(ANCHORS)["head"] == {"kind": "anchors", "outputs": 3, "anchors": 6}
+    assert to_data(ANCHORS)["head"] == {"kind": "anchors", "outputs": 3}
     assert "pillars" not in to_data(TINY)
     for change, message in (
-        (put("in_channels", value=3), "in_channels is 3; the pillars make a map of 5"),
-        (put("head", "anchors", value=0), "head: anchors is 0; a head of anchors needs at least 1"),
+        (put("in_channels", value=3), "in_channels is 3; pillars.channels is 5. Make them equal"),
+        (put("head", "anchors", value=9), "unknown key 'head.anchors'"),
         (put("head", "outputs", value=0), "head: outputs is 0; a head needs at least 1"),
         (put("pillars", "cell", value=0), "pillars: pillars.cell is 0.0; a number of metres in 0.01..10 is needed"),
         (put("pillars", "rows", value=0), "pillars: pillars.rows is 0; at least 1 is needed"),

@@ -145,7 +145,7 @@ def test_the_head_of_anchors_and_the_stride_of_the_stem() -> None:
         assert [conv.stride for conv in architecture.stem] == strides
         assert architecture.features[0].stride == stride
     assert architecture.in_channels == 64
-    assert architecture.head == AnchorHead(outputs=3, anchors=6)
+    assert architecture.head == AnchorHead(outputs=3)
     assert architecture.head.channels == 6 * (3 + 7 + 2)
     with pytest.raises(InputError, match=r"stem_stride is 3; a stem of 2 convolutions has one of \[1, 2, 4\]"):
         search_space("hr", stem_stride=3)

@@ -21,6 +21,7 @@ from hrnas.data.kitti_frames import boxes_of, chosen, to_objects
 from hrnas.data.loading import train_batches
 from hrnas.data.opening import open_split
 from hrnas.data.pictures import default_palette
+from hrnas.data.progress import unseen
 from hrnas.data.transforms import AugmentOptions
 from hrnas.errors import InputError
 from hrnas.metrics.kitti import kitti_ap
@@ -208,9 +209,9 @@ def test_the_training_view_is_the_cloud_with_the_anchors_of_its_boxes(frames: Ki
 @pytest.mark.usefixtures("own_cache")
 def test_views_fill_scenes_up_with_objects_of_others(frames: KittiSet) -> None:
     ours = task()
-    assert ours.views(frames, augment()) is ours
+    assert ours.views(frames, augment(), unseen)._database is None
     options = augment(objects=(3, 3, 3))
-    views = ours.views(frames, options)
+    views = ours.views(frames, options, unseen)
     again = pickle.loads(pickle.dumps(views))
     sample = frames.read(1)
     cloud, targets = views.training_view(sample, INPUT, options, np.random.default_rng(2))
@@ -220,7 +221,7 @@ def test_views_fill_scenes_up_with_objects_of_others(frames: KittiSet) -> None:
     plain = ours.training_view(sample, INPUT, options, np.random.default_rng(2))[1]
     assert np.array_equal(plain, assigned(GRID, true_boxes(sample.truth))), "the task itself has no database"
     with pytest.raises(InputError, match=r"augment\.objects has 2 numbers; it must have one for each of the 3 classes"):
-        ours.views(frames, augment(objects=(3, 3)))
+        ours.views(frames, augment(objects=(3, 3)), unseen)
 
 
 def test_sets_of_other_classes_have_as_many_numbers_of_objects() -> None:
@@ -234,7 +235,7 @@ def test_sets_of_other_classes_have_as_many_numbers_of_objects() -> None:
 def test_a_batch_of_the_loader_has_a_loss(frames: KittiSet) -> None:
     ours, options = task(), augment(objects=(2, 2, 2), flip=0.5, rotation=45.0)
     (batch,) = train_batches(
-        frames, ours.views(frames, options), batch_size=4, input_size=INPUT, seed=0, first_step=0, num_steps=1,
+        frames, ours.views(frames, options, unseen), batch_size=4, input_size=INPUT, seed=0, first_step=0, num_steps=1,
         options=options, workers=0,
     )  # fmt: skip
     assert batch.inputs.dtype == batch.targets.dtype == torch.float32

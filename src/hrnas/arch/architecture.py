@@ -217,20 +217,25 @@ class AnchorHead:
     """Head of 3D detection: branches resized to branch 0, concatenated, a 1x1 convolution to all anchors of a place.
 
     Source: PointPillars (Lang et al. 2019), section 2.3: classes, boxes and directions, each with a bias.
-    outputs: classes of objects. anchors: boxes at each place, of all classes.
+    outputs: classes of objects; at each place each of them has YAWS anchors.
     """
 
     kind: ClassVar[str] = "anchors"
     BOX: ClassVar[int] = 7
     """Numbers of a box: three of its place, three of its size, its yaw."""
     DIRECTIONS: ClassVar[int] = 2
+    YAWS: ClassVar[int] = 2
+    """Along the lidar's x and across."""
 
     outputs: int
-    anchors: int
 
     def __post_init__(self) -> None:
         _check_outputs(self.outputs)
-        _require(self.anchors >= 1, f"anchors is {self.anchors}; a head of anchors needs at least 1.")
+
+    @property
+    def anchors(self) -> int:
+        """Boxes at each place, of all classes."""
+        return self.YAWS * self.outputs
 
     @property
     def channels(self) -> int:
@@ -283,7 +288,7 @@ class Architecture:
         _require(self.in_channels >= 1, f"in_channels is {self.in_channels}; an image has at least 1.")
         if self.pillars is not None:
             got, needed = self.in_channels, self.pillars.channels
-            _require(got == needed, f"in_channels is {got}; the pillars make a map of {needed}.")
+            _require(got == needed, f"in_channels is {got}; pillars.channels is {needed}. Make them equal.")
         if self.activation not in ACTIVATIONS:
             raise InputError(f"Unknown activation '{self.activation}'. {did_you_mean(self.activation, ACTIVATIONS)}")
         _require(self.token_size >= 1, f"token_size is {self.token_size}; at least 1 is needed.")

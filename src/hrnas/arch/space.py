@@ -21,8 +21,6 @@ from hrnas.errors import InputError, did_you_mean
 
 TRANSFORMERS: Final = ("none", "residual", "all")
 HEADS: Final = (DenseHead.kind, ClassHead.kind, AnchorHead.kind)
-YAWS: Final = 2
-"""Anchors of each class at a place: along the length and across (PointPillars, section 2.3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +136,7 @@ class SearchSpace:
         if kind == DenseHead.kind:
             return DenseHead(block=self._block(sum(widths), self.head_channels, 1, ratio), outputs=outputs)
         if kind == AnchorHead.kind:
-            return AnchorHead(outputs=outputs, anchors=YAWS * outputs)
+            return AnchorHead(outputs=outputs)
         wider = self.class_channels
         if len(wider) != len(widths):
             raise InputError(

@@ -80,7 +80,7 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         "verb": "plan",
         "space": options.space,
         "input_size": list(session.input_size),
-        "pillars": None if supernet.pillars is None else pillar_cost(supernet.pillars).counts,
+        "pillars_per_point": None if supernet.pillars is None else pillar_cost(supernet.pillars).counts,
         "budgets": [target.text for target in targets],
         "budget_macs": targets[-1].macs,
         "budget_params": targets[-1].params,

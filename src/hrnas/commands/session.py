@@ -19,7 +19,7 @@ from hrnas.data.cache import CachedSet, SampleMemory
 from hrnas.data.data_yaml import DATASETS, completed, parse_description, read_description
 from hrnas.data.description import DataDescription, Split
 from hrnas.data.loading import Batch, EvaluationBatch, Views, epoch_order, evaluation_batches, train_batches
-from hrnas.data.opening import DataSet, open_split
+from hrnas.data.opening import DataSet, is_in_memory, open_split
 from hrnas.data.sizes import InputSize
 from hrnas.data.transforms import AugmentOptions
 from hrnas.engine.distributed import Processes, check_shares, is_launched, join_processes, local_rank
@@ -53,11 +53,13 @@ class Session:
     def settled(self, options: Options) -> Options:
         """Return options with the task's own choice where they leave it to the task.
 
-        Raises InputError for one that means nothing to it.
+        Raises InputError for one that means nothing to it, or does not fit the data.
         """
+        augment = self._augment(options.augment)
+        self._views(augment)
         return replace(
             options,
-            augment=self._augment(options.augment),
+            augment=augment,
             targets=self.task.targets,
             evaluation=self.task.evaluation,
         )
@@ -89,7 +91,7 @@ class Session:
         for is_my_turn in (self.processes.local_rank == 0, self.processes.local_rank != 0):
             with self.processes.sharing_errors():
                 if is_my_turn:
-                    views = self.task.views(self.sets["train"], options)
+                    views = self.task.views(self.sets["train"], options, counted_progress)
         return views
 
     def prepared(self, inputs: Tensor) -> Tensor:
@@ -232,7 +234,7 @@ def open_session(
                     first = next(iter(opened.values())).read(0).image
                     input_size = InputSize(*(task.usual_input or first.shape[:2]))
                 task.check_input(input_size)
-    if cache and description.toycity is None:  # Toy City is in memory as it is
+    if cache and not is_in_memory(description):
         with processes.sharing_errors():
             memory = SampleMemory(cache)
         opened = {split: CachedSet(dataset, memory) for split, dataset in opened.items()}

@@ -9,7 +9,7 @@ from typing import Any, Final
 import rich
 import torch
 
-from hrnas.arch.architecture import AnchorHead, Architecture
+from hrnas.arch.architecture import Architecture
 from hrnas.arch.file import fingerprint, read_architecture
 from hrnas.arch.published import PUBLISHED, published_network
 from hrnas.commands.beginning import begin_run
@@ -247,10 +247,14 @@ def _architecture(given: str, task: Task, input_size: InputSize) -> Architecture
             f"{path} has a head of kind {architecture.head.kind}; the task of the data needs one of kind {task.head}. "
             "Give an architecture that was searched for such a task, or other data."
         )
-    # The head's last convolution is the data's, and so are the pillars' cell and grid; everything between is the
-    # architecture's.
-    head, outputs = architecture.head, task.num_outputs
-    if head.outputs != outputs:
-        changed = {"anchors": head.anchors // head.outputs * outputs} if isinstance(head, AnchorHead) else {}
-        architecture = replace(architecture, head=replace(head, outputs=outputs, **changed))
-    return replace(architecture, pillars=task.pillars(input_size))
+    # The head's last convolution is the data's, and so is where the pillars stand; the rest is the architecture's.
+    if architecture.head.outputs != task.num_outputs:
+        architecture = replace(architecture, head=replace(architecture.head, outputs=task.num_outputs))
+    there, needed = architecture.pillars, task.pillars(input_size)
+    if there is not None and needed is not None:
+        where = {name: getattr(needed, name) for name in ("cell", "rows", "columns", "bottom", "top")}
+        architecture = replace(architecture, pillars=replace(there, **where))
+    elif there is not None or needed is not None:
+        got, takes = ("clouds", "images") if there else ("images", "clouds")
+        raise InputError(f"{path} takes {got}; the data are {takes}. Give one that was searched for such data.")
+    return architecture

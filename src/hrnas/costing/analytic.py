@@ -190,13 +190,12 @@ def cost(architecture: Architecture, input_size: Size) -> Cost:
 
 
 def pillar_cost(pillars: Pillars) -> Cost:
-    """Return the most that the pillars of one cloud can cost outside training, and the pillar net's parameters.
+    """Return what the pillars cost for each point that counts, and the pillar net's parameters.
 
     Each point's features go through one linear layer, so a cloud costs as much as it has points within the grid.
     """
     weights = POINT_FEATURES * pillars.channels
-    most = min(pillars.pillars, pillars.rows * pillars.columns) * pillars.points
-    return Cost(macs=most * weights, params=weights + NORM_PARAMS * pillars.channels)
+    return Cost(macs=weights, params=weights + NORM_PARAMS * pillars.channels)
 
 
 def _area(size: Size) -> int:

@@ -8,7 +8,7 @@ M objects, P points of all of them together.
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from hrnas.cache import Arrays, cache_folder, load_arrays, store_arrays
 from hrnas.data.kitti import Frame, KittiSet
 from hrnas.data.kitti_frames import boxes_of
+from hrnas.data.progress import ShowProgress, unseen
 from hrnas.errors import InputError
 from hrnas.geometry.boxes import points_in_boxes
+from hrnas.structures import Sample, Scene
 
 VERSION: Final = 1
 """Part of every file's name: raise it when a change alters what is in a database."""
@@ -61,13 +63,13 @@ class ObjectDatabase:
 
 
 def open_database(
-    dataset: KittiSet, objects: Sequence[int], cache: Path | None = None
-) -> ObjectDatabase | None:  # fmt: skip
+    dataset: KittiSet, objects: Sequence[int], cache: Path | None = None, progress: ShowProgress = unseen
+) -> ObjectDatabase | None:
     """Return the objects of a set from the cache, or cut out of its scenes and put there; None where none is wanted.
 
     objects: how many a scene is filled up to, a number a class, or none at all. Reading all scenes takes a while; the
-    cache's file is found again as long as no file of the set has another name, size or time of change. Raises
-    InputError for another number of classes.
+    cache's file is found again as long as no file of the set has another name, size or time of change. progress: shows
+    how far it is. Raises InputError for another number of classes.
     """
     if objects and len(objects) != len(dataset.classes):
         names = ", ".join(dataset.names)
@@ -80,7 +82,7 @@ def open_database(
     file = (cache or cache_folder()) / f"objects-v{VERSION}-{_digest(dataset)}.npz"
     arrays = load_arrays(file)
     if not _is_whole(arrays, dataset):
-        arrays = _cut_out(dataset)
+        arrays = _cut_out(dataset, progress)
         store_arrays(file, arrays)
     return ObjectDatabase(**arrays)
 
@@ -101,11 +103,10 @@ def _files(frame: Frame) -> list[Path]:
     return [path for path in given if path is not None]
 
 
-def _cut_out(dataset: KittiSet) -> Arrays:
+def _cut_out(dataset: KittiSet, progress: ShowProgress) -> Arrays:
     """Return the fields of the database of a set's objects, read scene by scene."""
     found: dict[str, list[NDArray[Any]]] = {field.name: [] for field in fields(ObjectDatabase)}
-    for index in range(len(dataset)):
-        sample = dataset.read(index)
+    for index, sample in _read(dataset, progress):
         known = boxes_of(sample.truth.objects, dataset.names, sample.truth.calibration)
         for box, label, inside in zip(
             known.boxes, known.labels, points_in_boxes(sample.image, known.boxes), strict=True
@@ -119,6 +120,13 @@ def _cut_out(dataset: KittiSet) -> Arrays:
     empty = {"points": np.zeros((0, 4), np.float32), "boxes": np.zeros((0, 7))}
     arrays = {name: np.concatenate([empty.get(name, np.zeros(0, np.int64)), *parts]) for name, parts in found.items()}
     return {**arrays, "ends": np.cumsum(arrays["ends"])}
+
+
+def _read(dataset: KittiSet, progress: ShowProgress) -> Iterator[tuple[int, Sample[Scene]]]:
+    with progress("Cutting objects out of the training scenes", len(dataset)) as show:
+        for index in range(len(dataset)):
+            yield index, dataset.read(index)
+            show(index + 1)
 
 
 def _is_whole(arrays: Arrays, dataset: KittiSet) -> bool:

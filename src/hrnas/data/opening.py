@@ -9,9 +9,10 @@ from hrnas.data.description import DataDescription, Split, SplitClasses, SplitKe
 from hrnas.data.folders import FolderSet, check_pair, find_pairs
 from hrnas.data.kitti import KittiSet, find_frames
 from hrnas.data.pictures import RGB
+from hrnas.data.progress import ShowProgress, unseen
 from hrnas.data.toycity.crops import ToyCityCrops
 from hrnas.data.toycity.dataset import ToyCity
-from hrnas.data.toycity.drive_sets import ShowProgress, open_toycity_scenes, unseen
+from hrnas.data.toycity.drive_sets import open_toycity_scenes
 from hrnas.data.toycity.people import ToyCityPeople
 from hrnas.errors import InputError, did_you_mean
 from hrnas.structures import Sample
@@ -84,6 +85,11 @@ def open_split(description: DataDescription, split: Split, progress: ShowProgres
     return FolderSet(
         pairs=pairing.pairs, names=description.names, colors=description.colors, labels=label_table(description)
     )
+
+
+def is_in_memory(description: DataDescription) -> bool:
+    """Return whether an opened split has its samples in memory: Toy City's, but for its drives, which are files."""
+    return description.toycity is not None and description.task != "detection3d"
 
 
 def label_table(description: DataDescription) -> LabelTable:

@@ -181,7 +181,7 @@ def _cost_rows(record: RunRecord) -> list[ResultRow]:
 def pillar_words(pillars: Pillars) -> str:
     """Return what a network's pillars cost, in words."""
     apart = pillar_cost(pillars)
-    return f"{format_count(apart.params)} parameters, at most {format_count(apart.macs)} MACs a cloud"
+    return f"{format_count(apart.params)} parameters, {format_count(apart.macs)} MACs a point"
 
 
 def _token_rows(record: RunRecord) -> list[ResultRow]:

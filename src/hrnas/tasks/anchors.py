@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hrnas.arch.architecture import AnchorHead
-from hrnas.arch.space import YAWS
 from hrnas.geometry.boxes import wrapped
 from hrnas.geometry.suppression import suppressed
 from hrnas.structures import BoxClass, Boxes3D
 
+YAWS: Final = AnchorHead.YAWS
 STRIDE: Final = 2
 """Of the map, in pillars."""
 FIELDS: Final = 10
@@ -204,8 +204,7 @@ def split_outputs(outputs: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Te
 
     Logits of the classes (B, A, K, H0, W0), residuals (B, A, 7, H0, W0), logits of the directions (B, A, 2, H0, W0).
     """
-    parts = (num_classes, AnchorHead.BOX, AnchorHead.DIRECTIONS)
-    anchors = YAWS * num_classes
+    parts, anchors = (num_classes, AnchorHead.BOX, AnchorHead.DIRECTIONS), YAWS * num_classes
     logits, residuals, directions = (
         part.unflatten(1, (anchors, -1)) for part in outputs.split([anchors * size for size in parts], 1)
     )

@@ -23,6 +23,7 @@ from hrnas.data.kitti_files import write_objects
 from hrnas.data.kitti_frames import boxes_of, to_objects
 from hrnas.data.object_database import ObjectDatabase, open_database
 from hrnas.data.opening import DataSet
+from hrnas.data.progress import ShowProgress
 from hrnas.data.scene_pictures import GROUND, Picture, bird_view, camera_view
 from hrnas.data.scene_views import SCENES, evaluation_cloud, training_cloud, usual_objects
 from hrnas.data.transforms import AugmentOptions
@@ -48,15 +49,16 @@ class Detection3D:
     endings = frozenset({".bin"})
     usual_input = (496, 432)
     remarks = ()
-    own: Mapping[str, Any] = {**SCENES, "cell": 0.16}
+    own: Mapping[str, Any] = {**SCENES, "cell": 0.16, "z_range": (-3.0, 1.0)}
 
     def __init__(self, description: DataDescription, targets: TargetOptions, evaluation: EvaluationOptions) -> None:
         assert description.classes, "a description of boxes in space has classes"
         assert targets.cell is not None
+        assert targets.z_range is not None
         self.classes, self.names, self.colors = description.classes, description.names, description.colors
         self.targets, self.evaluation = targets, evaluation
         self.own = {**Detection3D.own, "objects": usual_objects(self.classes)}
-        self._cell = targets.cell
+        self._cell, self._z_range = targets.cell, targets.z_range
         self._database: ObjectDatabase | None = None
 
     @property
@@ -65,18 +67,17 @@ class Detection3D:
 
     def pillars(self, input_size: tuple[int, int]) -> Pillars:
         """Return pillars on a grid of the input's rows and columns, as far as they reach at this cell."""
-        return Pillars(cell=self._cell, rows=input_size[0], columns=input_size[1])
+        bottom, top = self._z_range
+        return Pillars(cell=self._cell, rows=input_size[0], columns=input_size[1], bottom=bottom, top=top)
 
-    def views(self, dataset: DataSet, options: AugmentOptions) -> "Detection3D":
+    def views(self, dataset: DataSet, options: AugmentOptions, progress: ShowProgress) -> "Detection3D":
         """Return the task with the set's objects at hand, where scenes are filled up with those of other scenes.
 
         Cut out of the whole set the first time, kept in the cache.
         """
         assert options.objects is not None
-        if not any(options.objects):
-            return self
         views = copy(self)
-        views._database = open_database(cast(KittiSet, dataset), options.objects)
+        views._database = open_database(cast(KittiSet, dataset), options.objects, progress=progress)
         return views
 
     def training_view(

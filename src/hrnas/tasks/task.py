@@ -16,6 +16,7 @@ from hrnas.data.decoding import IMAGE_ENDINGS
 from hrnas.data.loading import Views
 from hrnas.data.opening import DataSet
 from hrnas.data.pictures import RGB
+from hrnas.data.progress import ShowProgress
 from hrnas.data.sizes import InputSize
 from hrnas.data.transforms import OFF, AugmentOptions, normalize
 from hrnas.errors import InputError
@@ -32,11 +33,13 @@ class TargetOptions:
     sigma: of the Gaussian around a joint, in pixels of the heatmap (pose).
     label_smoothing: share of the target that all classes have alike (classification).
     cell: side of a pillar of points, in metres (detection3d).
+    z_range: heights between which points count, in metres in the lidar's frame (detection3d).
     """
 
     sigma: float | None = None
     label_smoothing: float | None = None
     cell: float | None = None
+    z_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.sigma is not None and not 1 <= self.sigma <= 100:  # a narrower peak is between pixels, not on them
@@ -45,6 +48,9 @@ class TargetOptions:
             raise InputError(f"targets.label_smoothing is {self.label_smoothing}; it must lie in [0, 1).")
         if self.cell is not None and not 0.01 <= self.cell <= 10:
             raise InputError(f"targets.cell is {self.cell}; a number of metres in 0.01..10 is needed.")
+        if self.z_range is not None and not self.z_range[0] < self.z_range[1]:
+            low, high = self.z_range
+            raise InputError(f"targets.z_range is {low:g}..{high:g}; two heights are needed, the lower one first.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +130,11 @@ class Task(Views, Protocol):
     def pillars(self, input_size: tuple[int, int]) -> Pillars | None:
         """Return what makes the input of a network from a cloud of points; None where images come in."""
 
-    def views(self, dataset: DataSet, options: AugmentOptions) -> Views:
+    def views(self, dataset: DataSet, options: AugmentOptions, progress: ShowProgress) -> Views:
         """Return what makes views of the samples of a set: the task itself, where it needs no other sample for that.
 
-        options: settled. May take long, when something has to be made of the whole set first.
+        options: settled. progress: shows how far it is where something has to be made of the whole set first.
+        Raises InputError for options that do not fit the set.
         """
 
     def prepared(self, inputs: Tensor) -> Tensor:
@@ -225,7 +232,7 @@ class ImageTask:
     def pillars(self, input_size: tuple[int, int]) -> None:
         """No points, no pillars."""
 
-    def views(self: V, dataset: DataSet, options: AugmentOptions) -> V:
+    def views(self: V, dataset: DataSet, options: AugmentOptions, progress: ShowProgress) -> V:
         """Return the task: a view is of one image alone."""
         return self
 

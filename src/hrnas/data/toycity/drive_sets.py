@@ -6,8 +6,7 @@ import os
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from hrnas.data.description import SPLITS, Split, SplitKitti
 from hrnas.data.kitti import KittiSet, find_frames
 from hrnas.data.kitti_classes import CLASSES, COLORS, TYPES
 from hrnas.data.kitti_files import write_calibration, write_objects, write_points
+from hrnas.data.progress import ShowProgress, unseen
 from hrnas.data.toycity.drives import Frame, draw_frame
 from hrnas.data.toycity.scenes import VERSION, check_length, check_split
 from hrnas.errors import InputError
@@ -27,18 +27,9 @@ LABELS: Final = 1
 LENGTHS: Final[dict[Split, int]] = {"train": 256, "validation": 64, "test": 64}
 """Frames of each split where no number is given."""
 
-ShowProgress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""From what is done and how many there are of it to a function that is told how many are done."""
-
 _LISTS: Final[dict[Split, str]] = {"train": "train", "validation": "val", "test": "test"}
 _CONTENTS: Final = "contents.json"
 _FILES: Final = (("velodyne", "bin"), ("calib", "txt"), ("label_2", "txt"), ("image_2", "png"))
-
-
-@contextmanager
-def unseen(_what: str, _total: int) -> Iterator[Callable[[int], None]]:
-    """Show no progress."""
-    yield lambda done: None
 
 
 def open_toycity_scenes(
