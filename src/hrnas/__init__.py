@@ -61,7 +61,9 @@ _LATER = {
 def cost(model_or_architecture: Backbone | Architecture, input_size: tuple[int, int]) -> Cost:
     """Return the exact MACs and parameters of a network for one image of input_size, (H, W) in pixels.
 
-    Raises InputError for a module that hrnas did not build, or a size that is no pair of positive whole numbers.
+    Of a network for point clouds it is the two-dimensional part's, on its grid; input_size is (rows, columns) of that.
+    Raises InputError for a module that hrnas did not build, a size that is no pair of positive whole numbers, or is
+    another than the grid's.
     """
     from hrnas.arch.architecture import Architecture
     from hrnas.costing import analytic
@@ -72,6 +74,12 @@ def cost(model_or_architecture: Backbone | Architecture, input_size: tuple[int, 
     if not isinstance(architecture, Architecture):
         kind = type(model_or_architecture).__name__
         raise InputError(f"{kind} has no architecture; give a network of hrnas or an Architecture.")
+    grid = architecture.pillars
+    if grid is not None and tuple(input_size) != (grid.rows, grid.columns):
+        raise InputError(
+            f"input_size is {tuple(input_size)}; this network's pillars stand in {grid.rows} rows and {grid.columns} "
+            "columns. Give these."
+        )
     return analytic.cost(architecture, (input_size[0], input_size[1]))
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from PIL import Image
 import hrnas
 from commands import tiny
 from commands.together import together
-from hrnas.arch.file import read_architecture
+from hrnas.arch.architecture import Pillars
+from hrnas.arch.file import read_architecture, to_json
+from hrnas.arch.presets import search_space
 from hrnas.data import data_yaml
 from hrnas.tasks import TASKS
 from kitti_sets import write_set
@@ -222,6 +225,30 @@ def test_an_architecture_for_another_task_is_refused_before_anything_is_written(
     scored = tiny.hrnas("evaluate", run, "--data", other)
     assert scored.code == 2
     assert f"was trained for {task}. Give data for that." in scored.err
+
+
+def test_the_pillars_of_a_given_architecture_stay_but_for_their_places(tmp_path: Path) -> None:
+    data = scenes(tmp_path)
+    space = search_space("hr-small", stem_stride=2)
+    given = space.supernet(3, head="anchors", pillars=Pillars(points=7, channels=5, bottom=-9, rows=8))
+    (tmp_path / "net.json").write_text(to_json(given))
+    words = ("--targets.cell", "1", "--targets.z_range", "[-2,2]")
+    outcome = tiny.train(tmp_path / "net.json", data, tmp_path / "run", *words, input_size="32x32", steps=1)
+    assert outcome.code == 0, outcome.err
+    trained = read_architecture(tmp_path / "run" / "best" / "architecture.json")
+    assert trained.pillars == Pillars(points=7, channels=5, cell=1.0, rows=32, columns=32, bottom=-2.0, top=2.0)
+    flat = replace(given, pillars=None, in_channels=3)
+    (tmp_path / "net.json").write_text(to_json(flat))
+    outcome = tiny.train(tmp_path / "net.json", data, tmp_path / "other", *words, input_size="32x32", steps=1)
+    assert outcome.code == 2
+    assert "takes images; the data are clouds" in outcome.err
+
+
+def test_numbers_of_objects_for_other_classes_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    outcome = searched("detection3d", scenes(tmp_path), tmp_path / "run", "--augment.objects", "[3,3]")
+    assert outcome.code == 2
+    assert "augment.objects has 2 numbers; it must have one for each of the 3 classes" in outcome.err
+    assert not (tmp_path / "run").exists()
 
 
 def coco(folder: Path, **validation: str) -> Path:

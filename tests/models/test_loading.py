@@ -1,5 +1,6 @@
 """create_model, list_models and load: plain modules, by name, from a file, from a run."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -12,6 +13,7 @@ from torch import nn
 import hrnas
 from architectures import random_architecture
 from commands import tiny
+from hrnas.arch.architecture import Pillars
 from hrnas.arch.file import read_architecture, to_json
 from hrnas.arch.presets import SPACES
 from hrnas.arch.published import published_network
@@ -74,6 +76,23 @@ def test_a_supernet_with_a_head_of_classes() -> None:
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
     with pytest.raises(InputError, match=r"Unknown head 'class'\. Did you mean 'classes'\?"):
         create_model("hr-small", num_classes=7, head="class")
+
+
+def test_a_network_for_clouds_by_name() -> None:
+    """PointPillars' grid; the cost is the flat part's and counts at no other size."""
+    model = create_model("hr-small", num_classes=3, head="anchors").eval()
+    assert (model.architecture.pillars, model.architecture.features[0].stride) == (Pillars(), 2)
+    cloud = torch.tensor([[[10.0, 2.0, -1.0, 0.3], [69.0, -39.0, 0.5, 0.1], [math.inf] * 4]])
+    with torch.no_grad():
+        out = model(cloud)
+    assert out.shape == (1, 6 * (3 + 7 + 2), 248, 216)
+    assert hrnas.cost(model, (496, 432)).macs == 5_621_586_624
+    with pytest.raises(InputError, match="pillars stand in 496 rows and 432 columns"):
+        hrnas.cost(model, (96, 128))
+    with pytest.raises(InputError, match=r"shape 1x3x8x8; clouds, \(B, P, 4\), are needed"):
+        model(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(InputError, match="in_chans is 3; a network with head anchors takes clouds"):
+        create_model("hr", num_classes=3, head="anchors", in_chans=3)
 
 
 def test_a_network_by_name_is_the_supernet_of_the_space() -> None:

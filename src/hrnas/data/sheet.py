@@ -70,7 +70,7 @@ def _split_rows(description: DataDescription, split: Split, per_split: int) -> t
     num_rows = -(-len(looks) // columns)
     picture = Image.new("RGB", (_WIDTH, HEADER + num_rows * (tall + CAPTION + GAP)), "white")
     draw = ImageDraw.Draw(picture)
-    draw.text((GAP, HEADER / 2), f"{split} · {len(readers)} images", fill="black", font=font, anchor="lm")
+    draw.text((GAP, HEADER / 2), f"{split} · {len(readers)} pictures", fill="black", font=font, anchor="lm")
     for number, (look, pair) in enumerate(zip(looks, pairs, strict=True)):
         left = GAP + number % columns * (2 * wide + GAP)
         top = HEADER + number // columns * (tall + CAPTION + GAP)

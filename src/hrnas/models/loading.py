@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hrnas.arch.architecture import Architecture, DenseHead
+from hrnas.arch.architecture import AnchorHead, Architecture, DenseHead, Pillars
 from hrnas.arch.file import read_architecture
 from hrnas.arch.presets import SPACES, search_space
 from hrnas.arch.published import CLASSES, PUBLISHED, published_network
@@ -37,8 +37,9 @@ def create_model(
     for an architecture that has another number.
     in_chans: channels of the image, 3 where left out; refused for an architecture that has another number.
     features_only: leave the head away; the module returns the list of its branches, described by `.features`.
-    head: of a space's supernet: "dense" (a map of classes), as where left out, or "classes" (one vector an image);
-    refused for an architecture that has another kind.
+    head: of a space's supernet: "dense" (a map of classes), as where left out, "classes" (one vector an image), or
+    "anchors" (boxes in space, from point clouds in the grid of the paper); refused for an architecture that has another
+    kind.
     pretrained: a run or a folder with model.safetensors of the same architecture.
     Raises InputError for an unknown name or options that do not fit, CheckpointError for weights of another network.
     """
@@ -48,8 +49,14 @@ def create_model(
         if num_classes is None and not features_only:
             raise InputError(f"num_classes is missing; '{name_or_architecture}' needs it unless features_only=True.")
         outputs = None if features_only else num_classes
-        architecture = search_space(name_or_architecture).supernet(
-            outputs, 3 if in_chans is None else in_chans, head or DenseHead.kind
+        takes_clouds = head == AnchorHead.kind
+        if takes_clouds and in_chans is not None:
+            raise InputError(f"in_chans is {in_chans}; a network with head anchors takes clouds. Leave it out.")
+        architecture = search_space(name_or_architecture, stem_stride=2 if takes_clouds else None).supernet(
+            outputs,
+            3 if in_chans is None else in_chans,
+            head or DenseHead.kind,
+            pillars=Pillars() if takes_clouds else None,
         )
     elif isinstance(name_or_architecture, str) and name_or_architecture in PUBLISHED:
         outputs = CLASSES if num_classes is None else num_classes

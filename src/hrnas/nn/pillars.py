@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrnas.arch.architecture import Architecture, Pillars
+from hrnas.errors import InputError
 
 FEATURES: Final = 9
 """Of a point: x, y, z, reflectance, its offset to the mean of its pillar's points (3), to the pillar's middle (2)."""
@@ -92,8 +93,11 @@ class PillarNet(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """Map clouds (B, P, 4), float32, padded as pillarize has it, to (B, C, rows, columns), channels_last.
 
-        Row 0 is at the lowest y, column 0 at x = 0. Places without points are 0.
+        Row 0 is at the lowest y, column 0 at x = 0. Places without points are 0. Raises InputError for another shape.
         """
+        if points.ndim != 3 or points.shape[2] != 4:
+            got = "x".join(map(str, points.shape))
+            raise InputError(f"The input is of shape {got}; clouds, (B, P, 4), are needed. Give such.")
         settings = self.pillars
         found = pillarize(points, settings, settings.train_pillars if self.training else settings.pillars)
         # In bfloat16 a point 60 m ahead would be moved by up to 12 cm.

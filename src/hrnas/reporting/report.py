@@ -200,7 +200,7 @@ def _commands(record: RunRecord) -> list[tuple[str, str]]:
     return [
         *commands,
         ("measures the network again", f"hrnas evaluate {run}"),
-        ("predicts your own images", f"hrnas predict {run} IMAGES"),
+        ("predicts your own files", f"hrnas predict {run} FILES"),
         ("shows these tables in the terminal", f"hrnas show {run}"),
         ("writes this page again", f"hrnas report {run}"),
     ]
