@@ -376,7 +376,10 @@ def test_a_network_for_clouds_round_trips_and_refuses_what_does_not_fit() -> Non
         (put("head", "outputs", value=0), "head: outputs is 0; a head needs at least 1"),
         (put("pillars", "cell", value=0), "pillars: pillars.cell is 0.0; a number of metres in 0.01..10 is needed"),
         (put("pillars", "rows", value=0), "pillars: pillars.rows is 0; at least 1 is needed"),
-        (put("pillars", "top", value=-3), "pillars: pillars reach from -3.0 to -3.0; bottom must lie below top"),
+        (
+            put("pillars", "top", value=-3),
+            "pillars: pillars reach from -3.0 to -3.0; within -1000..1000 bottom must lie",
+        ),
     ):
         data = json.loads(to_json(ANCHORS))
         change(data)

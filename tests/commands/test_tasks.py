@@ -244,6 +244,22 @@ def test_the_pillars_of_a_given_architecture_stay_but_for_their_places(tmp_path:
     assert "takes images; the data are clouds" in outcome.err
 
 
+def test_an_architecture_of_another_stride_and_data_with_other_usual_boxes_are_refused(tmp_path: Path) -> None:
+    data, run = scenes(tmp_path), tmp_path / "run"
+    flat = search_space("hr-small").supernet(3, head="anchors", pillars=Pillars())
+    (tmp_path / "net.json").write_text(to_json(flat))
+    refused = tiny.train(tmp_path / "net.json", data, run, *WORDS["detection3d"], input_size="32x32")
+    assert refused.code == 2
+    assert "has a stem of stride 4; the task of the data needs 2" in refused.err
+    assert not run.exists()
+    assert searched("detection3d", data, run).code == 0
+    other = yaml.safe_load(data.read_text()) | {"anchors": {"Car": [3.9, 1.6, 1.56, 0.5]}}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    refused = tiny.hrnas("evaluate", run, "--data", tmp_path / "other.yaml")
+    assert refused.code == 2
+    assert "as the usual Car" in refused.err
+
+
 def test_numbers_of_objects_for_other_classes_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     outcome = searched("detection3d", scenes(tmp_path), tmp_path / "run", "--augment.objects", "[3,3]")
     assert outcome.code == 2

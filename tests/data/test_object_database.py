@@ -28,7 +28,6 @@ from hrnas.data.kitti import SPLIT_SOURCES, KittiSet, find_frames
 from hrnas.data.kitti_classes import CLASSES, COLORS
 from hrnas.data.kitti_frames import boxes_of
 from hrnas.data.object_database import LEAST_POINTS, ObjectDatabase, open_database
-from hrnas.errors import InputError
 from hrnas.geometry.boxes import points_in_boxes
 from hrnas.structures import Sample, Scene
 
@@ -109,13 +108,6 @@ def test_who_wants_no_objects_reads_nothing(dataset: KittiSet, cache: Path, read
     assert open_database(dataset, wanted, cache) is None
     assert not reads
     assert not cache.exists()
-
-
-def test_a_number_for_each_class_is_needed(dataset: KittiSet, cache: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"objects has 1 number; it must have one for each of the 3 classes \(Car, Ped"
-    ):
-        open_database(dataset, (15,), cache)
 
 
 def test_the_second_time_no_scene_is_read(dataset: KittiSet, cache: Path, reads: Reads) -> None:

@@ -221,7 +221,7 @@ def test_views_fill_scenes_up_with_objects_of_others(frames: KittiSet) -> None:
     plain = ours.training_view(sample, INPUT, options, np.random.default_rng(2))[1]
     assert np.array_equal(plain, assigned(GRID, true_boxes(sample.truth))), "the task itself has no database"
     with pytest.raises(InputError, match=r"augment\.objects has 2 numbers; it must have one for each of the 3 classes"):
-        ours.views(frames, augment(objects=(3, 3)), unseen)
+        ours.check_augment(augment(objects=(3, 3)))
 
 
 def test_sets_of_other_classes_have_as_many_numbers_of_objects() -> None:
@@ -352,7 +352,7 @@ def test_predictions_are_written_as_kittis_results_and_drawn(frames: KittiSet, t
     assert file.name == "a.txt"
     lines = file.read_text().splitlines()
     assert [len(line.split()) for line in lines] == [16] * 3
-    assert all(len(number.split(".")[-1]) <= 4 for line in lines for number in line.split()[4:])
+    assert all(len(number.split(".")[-1]) <= 4 for line in lines for number in line.split()[4:15])
     read = read_objects(file, scored=True)
     assert read.types == tuple(NAMES[label] for label in found.labels)
     back = boxes_of(read, NAMES, sample.truth.calibration)

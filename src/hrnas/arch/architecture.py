@@ -121,7 +121,10 @@ class Pillars:
         _require(0.01 <= self.cell <= 10, f"pillars.cell is {self.cell}; a number of metres in 0.01..10 is needed.")
         for name in ("rows", "columns", "points", "train_pillars", "pillars", "channels"):
             _require(getattr(self, name) >= 1, f"pillars.{name} is {getattr(self, name)}; at least 1 is needed.")
-        _require(self.bottom < self.top, f"pillars reach from {self.bottom} to {self.top}; bottom must lie below top.")
+        _require(
+            -1000 <= self.bottom < self.top <= 1000,
+            f"pillars reach from {self.bottom} to {self.top}; within -1000..1000 bottom must lie below top.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

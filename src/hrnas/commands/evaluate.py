@@ -10,9 +10,10 @@ from hrnas.commands.options import default_workers
 from hrnas.commands.recorder import write_evaluation
 from hrnas.commands.resolved import options_from
 from hrnas.commands.run_directory import read_config
+from hrnas.commands.same_data import check_same
 from hrnas.commands.session import Session, open_session
 from hrnas.data.data_yaml import parse_description, read_description
-from hrnas.data.description import SPLITS, DataDescription, Split
+from hrnas.data.description import SPLITS, Split
 from hrnas.data.sizes import InputSize
 from hrnas.engine.distributed import join_processes
 from hrnas.errors import InputError, did_you_mean
@@ -101,9 +102,8 @@ def open_run(
         given = {option.name: getattr(evaluation, option.name) for option in fields(evaluation)}
         evaluation = replace(own, **{name: value for name, value in given.items() if value is not None})
         if data is not None:
-            _check_same(
-                read_description(data), parse_description(config["data"], where=str(run), folder=run), data, run
-            )
+            own_data = parse_description(config["data"], where=str(run), folder=run)
+            check_same(read_description(data), own_data, data, str(run))
     session = open_session(
         config["data"] if data is None else data,
         input_size=InputSize.parse(config["input_size"]),
@@ -118,19 +118,6 @@ def open_run(
     if got != needed:
         raise InputError(f"{run / 'config.yaml'} has {got} names; the network has {needed} outputs. Give another run.")
     return network.to(session.device), session
-
-
-def _check_same(given: DataDescription, own: DataDescription, data: str, run: Path) -> None:
-    """Raise InputError for data of another task, or with other classes or joints, than the run's."""
-    if given.task != own.task:
-        raise InputError(f"{data} is for {given.task}; {run} was trained for {own.task}. Give data for that.")
-    if given.names != own.names:
-        place = next(
-            (i for i, pair in enumerate(zip(given.names, own.names, strict=False)) if pair[0] != pair[1]), None
-        )
-        got = f"{len(given.names)} names" if place is None else f"'{given.names[place]}' as name {place + 1}"
-        need = f"{len(own.names)}" if place is None else f"'{own.names[place]}' there"
-        raise InputError(f"{data} has {got}; {run} has {need}. Give data with the run's names in its order.")
 
 
 def find_split(name: str) -> Split:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -49,6 +49,7 @@ class Session:
     device: torch.device
     workers: int
     processes: Processes
+    _kept: dict[str, Views] = field(default_factory=dict, repr=False)
 
     def settled(self, options: Options) -> Options:
         """Return options with the task's own choice where they leave it to the task.
@@ -56,7 +57,7 @@ class Session:
         Raises InputError for one that means nothing to it, or does not fit the data.
         """
         augment = self._augment(options.augment)
-        self._views(augment)
+        self.task.check_augment(augment)
         return replace(
             options,
             augment=augment,
@@ -88,10 +89,13 @@ class Session:
 
     def _views(self, options: AugmentOptions) -> Views:
         """Return what makes the training views; one process of a machine goes first, to make what the others read."""
+        if (kept := self._kept.get(repr(options))) is not None:
+            return kept
         for is_my_turn in (self.processes.local_rank == 0, self.processes.local_rank != 0):
             with self.processes.sharing_errors():
                 if is_my_turn:
                     views = self.task.views(self.sets["train"], options, counted_progress)
+        self._kept[repr(options)] = views
         return views
 
     def prepared(self, inputs: Tensor) -> Tensor:

@@ -20,9 +20,11 @@ from hrnas.commands.progress import LoopProgress
 from hrnas.commands.recorder import Recorder
 from hrnas.commands.resolved import resolved_config
 from hrnas.commands.run_directory import read_config, record_data, writing
+from hrnas.commands.same_data import check_same
 from hrnas.commands.session import Session, open_training_session, sized_run_name
 from hrnas.commands.waiting import Waited
 from hrnas.costing.analytic import cost
+from hrnas.data.data_yaml import parse_description
 from hrnas.data.sizes import InputSize
 from hrnas.engine.averages import Averages
 from hrnas.engine.checkpoint import Checkpoint, restore, save_checkpoint
@@ -94,6 +96,9 @@ def train(
             "Give data that fit, or give --run to train the architecture afresh."
         )
     if has_moved:
+        with processes.sharing_errors():
+            own = parse_description(read_config(run)[1]["data"], where=str(run), folder=run)
+            check_same(session.description, own, "The data given", str(run))
         with processes.sharing_errors(), writing(run):
             if processes.is_zero:
                 record_data(run, session.description.to_dict())
@@ -248,6 +253,12 @@ def _architecture(given: str, task: Task, input_size: InputSize) -> Architecture
             "Give an architecture that was searched for such a task, or other data."
         )
     # The head's last convolution is the data's, and so is where the pillars stand; the rest is the architecture's.
+    stride = architecture.features[0].stride
+    if task.stem_stride is not None and stride != task.stem_stride:
+        raise InputError(
+            f"{path} has a stem of stride {stride}; the task of the data needs {task.stem_stride}. Give one "
+            "that was searched for such a task."
+        )
     if architecture.head.outputs != task.num_outputs:
         architecture = replace(architecture, head=replace(architecture.head, outputs=task.num_outputs))
     there, needed = architecture.pillars, task.pillars(input_size)

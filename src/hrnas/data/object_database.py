@@ -20,7 +20,6 @@ from hrnas.cache import Arrays, cache_folder, load_arrays, store_arrays
 from hrnas.data.kitti import Frame, KittiSet
 from hrnas.data.kitti_frames import boxes_of
 from hrnas.data.progress import ShowProgress, unseen
-from hrnas.errors import InputError
 from hrnas.geometry.boxes import points_in_boxes
 from hrnas.structures import Sample, Scene
 
@@ -69,14 +68,9 @@ def open_database(
 
     objects: how many a scene is filled up to, a number a class, or none at all. Reading all scenes takes a while; the
     cache's file is found again as long as no file of the set has another name, size or time of change. progress: shows
-    how far it is. Raises InputError for another number of classes.
+    how far it is.
     """
-    if objects and len(objects) != len(dataset.classes):
-        names = ", ".join(dataset.names)
-        raise InputError(
-            f"augment.objects has {len(objects)} number{'s' * (len(objects) != 1)}; it must have one for each of the"
-            f" {len(dataset.classes)} classes ({names}). Give so many, or [] for no objects of other scenes."
-        )
+    assert len(objects) in (0, len(dataset.classes)), "the task sees to that"
     if not any(objects):
         return None
     file = (cache or cache_folder()) / f"objects-v{VERSION}-{_digest(dataset)}.npz"

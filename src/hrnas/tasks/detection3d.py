@@ -70,6 +70,15 @@ class Detection3D:
         bottom, top = self._z_range
         return Pillars(cell=self._cell, rows=input_size[0], columns=input_size[1], bottom=bottom, top=top)
 
+    def check_augment(self, options: AugmentOptions) -> None:
+        """Raise InputError for another number of objects than one a class, or none."""
+        objects = options.objects or ()
+        if objects and len(objects) != len(self.classes):
+            raise InputError(
+                f"augment.objects has {len(objects)} number{'s' * (len(objects) != 1)}; it must have one for each of"
+                f" the {len(self.classes)} classes ({', '.join(self.names)}). Give so many, or [] for no pasted objects."
+            )
+
     def views(self, dataset: DataSet, options: AugmentOptions, progress: ShowProgress) -> "Detection3D":
         """Return the task with the set's objects at hand, where scenes are filled up with those of other scenes.
 
@@ -173,7 +182,8 @@ class Detection3D:
         rounded: dict[str, Any] = {
             name: np.round(value, _DECIMALS)
             for name, value in vars(objects).items()
-            if isinstance(value, np.ndarray) and value.dtype == np.float64
+            # Scores in full: they tell boxes apart.
+            if isinstance(value, np.ndarray) and value.dtype == np.float64 and name != "scores"
         }
         file = folder / f"{name}.txt"
         write_objects(file, replace(objects, **rounded), scored=True)

@@ -48,9 +48,11 @@ class TargetOptions:
             raise InputError(f"targets.label_smoothing is {self.label_smoothing}; it must lie in [0, 1).")
         if self.cell is not None and not 0.01 <= self.cell <= 10:
             raise InputError(f"targets.cell is {self.cell}; a number of metres in 0.01..10 is needed.")
-        if self.z_range is not None and not self.z_range[0] < self.z_range[1]:
+        if self.z_range is not None and not -1000 <= self.z_range[0] < self.z_range[1] <= 1000:
             low, high = self.z_range
-            raise InputError(f"targets.z_range is {low:g}..{high:g}; two heights are needed, the lower one first.")
+            raise InputError(
+                f"targets.z_range is {low:g}..{high:g}; two heights within -1000..1000 are needed, the lower one first."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +132,13 @@ class Task(Views, Protocol):
     def pillars(self, input_size: tuple[int, int]) -> Pillars | None:
         """Return what makes the input of a network from a cloud of points; None where images come in."""
 
+    def check_augment(self, options: AugmentOptions) -> None:
+        """Raise InputError for options, settled ones, that do not fit the described set."""
+
     def views(self, dataset: DataSet, options: AugmentOptions, progress: ShowProgress) -> Views:
         """Return what makes views of the samples of a set: the task itself, where it needs no other sample for that.
 
         options: settled. progress: shows how far it is where something has to be made of the whole set first.
-        Raises InputError for options that do not fit the set.
         """
 
     def prepared(self, inputs: Tensor) -> Tensor:
@@ -231,6 +235,9 @@ class ImageTask:
 
     def pillars(self, input_size: tuple[int, int]) -> None:
         """No points, no pillars."""
+
+    def check_augment(self, options: AugmentOptions) -> None:
+        """Whatever is settled fits."""
 
     def views(self: V, dataset: DataSet, options: AugmentOptions, progress: ShowProgress) -> V:
         """Return the task: a view is of one image alone."""
