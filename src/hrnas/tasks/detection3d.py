@@ -76,7 +76,7 @@ class Detection3D:
         if objects and len(objects) != len(self.classes):
             raise InputError(
                 f"augment.objects has {len(objects)} number{'s' * (len(objects) != 1)}; it must have one for each of"
-                f" the {len(self.classes)} classes ({', '.join(self.names)}). Give so many, or [] for no pasted objects."
+                f" the {len(self.classes)} classes ({', '.join(self.names)}). Give so many, or [] for none."
             )
 
     def views(self, dataset: DataSet, options: AugmentOptions, progress: ShowProgress) -> "Detection3D":
