@@ -124,3 +124,43 @@ def test_the_norm_of_an_emptied_block_and_the_mode_stay() -> None:
     x = torch.randn(2, 3, 4, 4)
     expected = nn.BatchNorm2d(3).eval()
     torch.testing.assert_close(model[1](x), expected(x))
+
+
+def with_few(processes: Processes, counts: tuple[int, int], momentum: float | None) -> dict[str, Any]:
+    """A step on `counts` maps of one place, of this process and the other, then one on maps with a variance."""
+    norm, x, gradient = norm_and_batch(momentum, torch.float32)
+    norm = SyncNorm.of(norm, processes.reduction)
+    few = slice(0, counts[processes.rank])
+    given = x[few, :, :1, :1].clone().requires_grad_()
+    out = norm(given)
+    out.backward(gradient[few, :, :1, :1])
+    kept = {name: value.clone() for name, value in norm.named_buffers()}
+    norm(x[3 * processes.rank :][:3])
+    after = {f"{name} after": value for name, value in norm.named_buffers()}
+    return {"out": out, "x": given.grad, "weight": norm.weight.grad, "bias": norm.bias.grad, **kept, **after}
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("counts", [(0, 0), (1, 0), (0, 1)])
+def test_of_fewer_than_two_numbers_the_running_statistics_are_used_and_stay(
+    counts: tuple[int, int], momentum: float | None
+) -> None:
+    norm, x, gradient = norm_and_batch(momentum, torch.float32)
+    before = {name: value.clone() for name, value in norm.named_buffers()}
+    norm.eval()
+    given = x[: max(counts), :, :1, :1].clone().requires_grad_()
+    expected = norm(given)
+    expected.backward(gradient[: max(counts), :, :1, :1])
+    norm.train()
+    norm(x)
+    found = run_ranks(2, with_few, counts, momentum)
+    for rank, count in enumerate(counts):
+        ours = found[rank]
+        for name, value in before.items():
+            assert np.array_equal(ours[name], value.numpy()), name
+        for name, value in norm.named_buffers():
+            np.testing.assert_allclose(ours[f"{name} after"], value.numpy(), rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(ours["out"], expected.detach().numpy()[:count], rtol=1e-6)
+        np.testing.assert_allclose(ours["x"], given.grad.numpy()[:count], rtol=1e-6)
+    for name, value in norm.named_parameters():
+        np.testing.assert_allclose(sum(ours[name] for ours in found), value.grad.numpy(), rtol=1e-5, err_msg=name)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 class SyncNorm(nn.BatchNorm2d):
     """Batch norm whose statistics in training are those of all processes' batches together; else nn.BatchNorm2d.
 
-    group: the process group; all its processes run the network at the same time, on batches of any size, even 0,
-    which together have at least two numbers a channel. The caller sees to that: to ask here would wait for the device
-    at every norm.
+    group: the process group; all its processes run the network at the same time, on batches of any size, even 0. Where
+    they have fewer than two numbers a channel together, which have no variance, the norm works as in evaluation and its
+    running statistics stay; nn.BatchNorm2d would raise, but to ask here would wait for the device at every norm.
     """
 
     group: Any
@@ -39,12 +39,15 @@ class SyncNorm(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        out, mean, variance, count = _Normalize.apply(x, self.weight, self.bias, self.eps, self.group)
+        running = self.running_mean, self.running_var
+        out, mean, variance, count = _Normalize.apply(x, self.weight, self.bias, *running, self.eps, self.group)
         with torch.no_grad():
-            self.num_batches_tracked.add_(1)
-            momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            is_enough = count >= 2
+            self.num_batches_tracked.add_(is_enough)
+            momentum = 1.0 / max(1.0, float(self.num_batches_tracked)) if self.momentum is None else self.momentum
+            unbiased = torch.where(is_enough, variance * count / (count - 1).clamp(min=1), variance)
             self.running_mean.lerp_(mean.to(self.running_mean), momentum)
-            self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var), momentum)
+            self.running_var.lerp_(unbiased.to(self.running_var), momentum)
         return out
 
 
@@ -60,10 +63,22 @@ def synchronize_norms(model: nn.Module, group: Any) -> None:
 
 
 class _Normalize(torch.autograd.Function):
-    """Normalises by the statistics of all processes. Gradients of weight and bias are this process's alone."""
+    """Normalises by the statistics of all processes, or the running ones where their batches have no variance.
+
+    Gradients of weight and bias are this process's alone.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, group: Any) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_variance: Tensor,
+        eps: float,
+        group: Any,
+    ) -> tuple[Tensor, ...]:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         if x.numel():
             variance, mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)  # (C,)
@@ -74,9 +89,12 @@ class _Normalize(torch.autograd.Function):
         dist.all_gather(gathered, own, group=group)
         means, variances, counts = torch.stack(gathered).split([len(mean), len(mean), 1], dim=1)  # (P, C), (P, 1)
         count = counts.sum()
-        share = counts / count
+        share = counts / count.clamp(min=1)
         mean = (share * means).sum(0)
         variance = (share * (variances + (means - mean).square())).sum(0)  # within, and between the processes
+        is_enough = count >= 2
+        mean = torch.where(is_enough, mean, running_mean.to(mean))
+        variance = torch.where(is_enough, variance, running_variance.to(variance))
         out = F.batch_norm(wide, mean, variance, weight.to(wide), bias.to(wide), False, 0.0, eps).to(x.dtype)
         ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps), count)
         ctx.group = group
@@ -92,10 +110,10 @@ class _Normalize(torch.autograd.Function):
         of_weight = (wide * normalized).sum(dim=(0, 2, 3))
         sums = torch.stack([of_bias, of_weight])
         dist.all_reduce(sums, group=ctx.group)
-        shift, slope = sums / count
+        shift, slope = torch.where(count >= 2, sums / count.clamp(min=1), 0.0)  # running statistics are constants
         scale = weight.to(mean.dtype) * inverse_deviation
         of_x = (wide - _per_channel(shift) - normalized * _per_channel(slope)) * _per_channel(scale)
-        return of_x.to(x.dtype), of_weight.to(weight.dtype), of_bias.to(weight.dtype), None, None
+        return of_x.to(x.dtype), of_weight.to(weight.dtype), of_bias.to(weight.dtype), None, None, None, None
 
 
 def _per_channel(values: Tensor) -> Tensor:
