@@ -126,6 +126,32 @@ class KittiObjects:
         return len(self.types)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Difficulty:
+    """Which labelled objects KITTI counts: height in pixels above least_height, occlusion, truncation up to most_*."""
+
+    name: str
+    least_height: float
+    most_occluded: int
+    most_truncated: float
+
+    def counts(
+        self, heights: NDArray[np.float64], occluded: NDArray[np.int64], truncated: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Return which objects count, bool (M,), by their 2D boxes' heights, occlusion and truncation, each (M,)."""
+        counted: NDArray[np.bool_] = (
+            (heights > self.least_height) & (occluded <= self.most_occluded) & (truncated <= self.most_truncated)
+        )
+        return counted
+
+
+DIFFICULTIES: Final = (
+    Difficulty(name="easy", least_height=40, most_occluded=0, most_truncated=0.15),
+    Difficulty(name="moderate", least_height=25, most_occluded=1, most_truncated=0.3),
+    Difficulty(name="hard", least_height=25, most_occluded=2, most_truncated=0.5),
+)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibration:
     """From the lidar to the camera and on to its image, in KITTI's names for it.

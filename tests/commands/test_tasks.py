@@ -163,6 +163,36 @@ def test_predict_draws_scenes_and_clouds_and_writes_result_files(task: str, run:
     assert outcome.err.count("\n") == 1
 
 
+def test_clouds_whose_images_are_missing_or_broken_are_predicted_and_that_is_told_once(
+    task: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if task != "detection3d":
+        pytest.skip("is about clouds")
+    root = write_set(tmp_path) / "training"
+    broken = root / "image_2" / "000000.png"
+    broken.write_bytes(broken.read_bytes()[:3000])
+    for name in ("000001", "000002"):
+        (root / "image_2" / f"{name}.png").unlink()
+    monkeypatch.chdir(root / "velodyne")
+    words = ("000000.bin", "000001.bin", "../velodyne/000002.bin", "--out", tmp_path / "out")
+    outcome = tiny.hrnas("predict", run, *words)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("Drawn without its image: Image") == outcome.out.count("000000.png is corrupt") == 1
+    assert outcome.out.count("it is taken to be 621x188") == 1
+    assert len(list((tmp_path / "out" / "inputs").iterdir())) == 6
+
+
+def test_who_trains_is_told_which_classes_cannot_have_a_score(task: str, run: Path, tmp_path: Path) -> None:
+    data = {"pose": lambda: tiny.toycity(tmp_path, task), "classification": lambda: tiny.classes(tmp_path)}.get(
+        task, lambda: scenes(tmp_path)
+    )()
+    outcome = tiny.train(run, data, tmp_path / "run", *WORDS.get(task, ()), input_size=INPUT[task], steps=1)
+    assert outcome.code == 0, outcome.err
+    said = "No object of Pedestrian, Cyclist in the set to score on counts in any difficulty"
+    assert (said in outcome.out) == (task == "detection3d")
+    assert "ap_3d has no value" not in outcome.out
+
+
 def test_predict_draws_samples_and_images_and_writes_json(task: str, run: Path, tmp_path: Path) -> None:
     if task == "detection3d":
         pytest.skip("is about images")

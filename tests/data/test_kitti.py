@@ -128,6 +128,8 @@ def test_anchors_are_the_users_and_the_rest_the_benchmarks(root: Path) -> None:
         ({"names": []}, "'names' is [] (a list)"),
         ({"names": ["Car", "Car"]}, "'names' holds 'Car' twice"),
         ({"names": ["Car", "DontCare"]}, "'names' holds 'DontCare'; it must be types of objects"),
+        ({"names": ["Car", "dontcare"]}, "'names' holds 'dontcare'; it must be types of objects"),
+        ({"names": ["Car", "Cyclist", "car"]}, "'names' holds 'Car' and 'car', alike but for case; it must be a diff"),
         ({"names": ["Big car"]}, "'names' holds 'Big car'"),
         (
             {"names": ["Car", "Truck"]},
@@ -165,7 +167,7 @@ def test_toycity_is_described() -> None:
     assert parse_description(description.to_dict(), where="config", folder=Path()) == description
 
 
-@pytest.mark.parametrize("image", [".png", ".jpg", None])
+@pytest.mark.parametrize("image", [".png", ".jpg", ".PNG", ".JPG", None])
 def test_frames_are_read(tmp_path: Path, image: str | None) -> None:
     train = train_of(write_set(tmp_path, image=image))
     assert (train.names, train.classes) == (tuple(known.name for known in CLASSES), CLASSES)
@@ -181,6 +183,48 @@ def test_frames_are_read(tmp_path: Path, image: str | None) -> None:
     assert (scene.objects.types, scene.image_size, scene.index) == (("Car", "Pedestrian"), sample.truth.image_size, 1)
     again = pickle.loads(pickle.dumps(train)).read(1)  # as the processes that read get it
     assert np.array_equal(again.image, sample.image)
+
+
+def test_a_frame_without_an_image_has_the_size_of_anothers(root: Path) -> None:
+    image = root / "training" / "image_2" / "000001.png"
+    image.unlink()
+    train = train_of(root)
+    cloud_of_another = train.read(0)
+    assert (cloud_of_another.truth.image, cloud_of_another.truth.image_size) == (None, IMAGE_SIZE)
+    given = frame_at(root / "training" / "velodyne" / "000001.bin")
+    assert (given.image, read_scene(given, 0).image_size) == (None, IMAGE_SIZE)
+    for other in image.parent.iterdir():
+        other.unlink()
+    assert train_of(root).scene(0).image_size == USUAL_SIZE
+
+
+def test_types_are_read_without_regard_to_case(root: Path) -> None:
+    training = root / "training"
+    for name, types in (
+        ("000000", {"Car": "CAR", "Pedestrian": "bus"}),
+        ("000001", {"Cyclist": "cyclist", "Van": "van"}),
+    ):
+        file = training / "label_2" / f"{name}.txt"
+        text = file.read_text()
+        for usual, given in types.items():
+            text = text.replace(usual, given)
+        file.write_text(text + "dontcare -1 -1 -10 503 169 590 190 -1 -1 -1 -1000 -1000 -1000 -10\n")
+    train = train_of(root)
+    assert train.scene(0).objects.types == ("Cyclist", "Van", "DontCare")
+    assert train.scene(1).objects.types == ("Car", "bus", "DontCare")
+    description = describe(root, names=["car", "Bus"], anchors={"Bus": [10, 2.6, 3.2, -0.1]})
+    ours, usual = description.classes[0], CLASSES[0]
+    assert (ours.name, ours.size, ours.overlap, ours.neighbours) == ("car", usual.size, 0.7, ("Van",))
+    train = open_split(description, "train")
+    assert isinstance(train, KittiSet)
+    assert train.scene(1).objects.types == ("car", "Bus", "DontCare")
+    found = examine(description).splits[0]
+    assert (found.counts, found.total) == ((1, 1), 4)
+
+
+def test_the_mark_before_a_list_of_windows_is_no_part_of_it(root: Path) -> None:
+    (root / "ImageSets" / "train.txt").write_text("000001\r\n000000\r\n", encoding="utf-8-sig")
+    assert list(train_of(root).pictures()) == ["000001", "000000"]
 
 
 def test_the_cloud_is_cut_to_what_the_camera_sees(root: Path) -> None:
@@ -213,6 +257,15 @@ def test_a_frame_to_predict_needs_no_label(root: Path) -> None:
     message = message_of(frame_at, root / "training" / "velodyne" / "000000.bin")
     assert "000000.bin has no calibration" in message
     assert "calib/000000.txt" in message
+
+
+@pytest.mark.parametrize("given", ["000000.bin", "./000000.bin", "../velodyne/000000.bin"])
+def test_a_frame_to_predict_may_be_named_from_its_own_folder(
+    root: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.chdir(root / "training" / "velodyne")
+    frame = frame_at(Path(given))
+    assert read_scene(frame, 0).image == root / "training" / "image_2" / "000000.png"
 
 
 @pytest.mark.parametrize(
@@ -310,7 +363,7 @@ def test_the_doctor_tells_what_is_likely_unmeant(root: Path) -> None:
         "2 objects without a point in its box",
         "1 object of the unknown type 'Pedestrain'",
     ]
-    assert "such as in '000001'. It is taken to be 1242x375" in train[1]
+    assert "such as in '000001'. It is taken to be 621x188" in train[1]
     assert "such as in '000000'. Far and hidden ones" in train[2]
     assert "Did you mean 'Pedestrian'?" in train[3]
     validation = [line for line in found.warnings if line.startswith("validation: 1")]
@@ -332,6 +385,45 @@ def test_the_doctor_finds_broken_and_repeated_frames(tmp_path: Path, image: str 
     assert found.repeated == (("train: 000001", "validation: 000002"),)
     assert len(found.problems) == 1
     assert "train: 1 broken file, the first: Calibration file" in found.problems[0]
+
+
+def without_box(columns: list[str]) -> list[str]:
+    """As sets of a lidar alone write it."""
+    return [*columns[:4], "0", "0", "0", "0", *columns[8:]]
+
+
+@pytest.mark.parametrize("spoil", [
+    without_box,
+    lambda columns: [*columns[:5], "100", "200", "125", *columns[8:]],
+    lambda columns: [*columns[:2], "3", *columns[3:]],
+    lambda columns: [columns[0], "0.51", *columns[2:]],
+])  # fmt: skip
+def test_the_doctor_tells_of_classes_that_cannot_have_a_score(root: Path, spoil: Any) -> None:
+    labels = root / "training" / "label_2" / "000000.txt"
+    car, walker = labels.read_text().splitlines()
+    labels.write_text(f"{' '.join(spoil(car.split()))}\n{walker}\n")
+    found = examine(describe(root))
+    assert found.problems == ()
+    assert found.splits[0].counts == (1, 1, 1)
+    assert [line for line in found.warnings if "counts in any" in line] == [
+        "train: no object of Car counts in any difficulty (height in the image, occlusion, truncation), so there is no"
+        " score. See columns 2, 3 and 5 to 8 of the labels."
+    ]
+    labels.write_text(f"{' '.join(spoil(car.split()))}\n{walker}\n{car}\n")
+    assert not [line for line in examine(describe(root)).warnings if "counts in any" in line]
+
+
+def test_an_image_that_is_cut_off_stops_no_search(root: Path, tmp_path: Path) -> None:
+    image = root / "training" / "image_2" / "000001.png"
+    image.write_bytes(image.read_bytes()[:3000])
+    description = describe(root)
+    found = examine(description)
+    assert (found.problems, found.splits[0].num_read) == ((), 2)
+    assert (
+        "train: 1 frame with an image that cannot be read to its end, such as in '000001'. Its size is all that is"
+        " needed of it, but it cannot be shown. Replace it."
+    ) in found.warnings
+    assert contact_sheet(description, tmp_path / "sheet.png").is_file()
 
 
 @pytest.mark.parametrize("image", [".png", None])

@@ -175,6 +175,13 @@ def test_objects_are_read_back_to_the_bit(tmp_path: Path, scored: bool) -> None:
     assert [text.split()[1] == "-1" for text in texts] == (objects.truncated == -1).tolist()
 
 
+def test_the_mark_before_a_text_of_windows_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(f"{CAR}\n{DONT_CARE}\n", encoding="utf-8-sig")
+    (tmp_path / "b.txt").write_text(calibration_text(P0=None), encoding="utf-8-sig")
+    assert read_objects(tmp_path / "a.txt").types == ("Car", "DontCare")
+    assert read_calibration(tmp_path / "b.txt").p2[0].tolist() == [700, 0, 600, 40]
+
+
 @pytest.mark.parametrize("scored", [False, True])
 def test_a_frame_without_objects_is_an_empty_file(tmp_path: Path, scored: bool) -> None:
     write_objects(tmp_path / "a.txt", no_objects(), scored=scored)

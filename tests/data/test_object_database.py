@@ -28,6 +28,7 @@ from hrnas.data.kitti import SPLIT_SOURCES, KittiSet, find_frames
 from hrnas.data.kitti_classes import CLASSES, COLORS
 from hrnas.data.kitti_frames import boxes_of
 from hrnas.data.object_database import LEAST_POINTS, ObjectDatabase, open_database
+from hrnas.errors import InputError
 from hrnas.geometry.boxes import points_in_boxes
 from hrnas.structures import Sample, Scene
 
@@ -148,6 +149,12 @@ def test_it_is_made_anew_when_a_file_has_changed(
     change(dataset.frames[2])
     opened(dataset, cache)
     assert reads == [0, 1, 2, 3]
+
+
+def test_a_file_that_is_not_there_any_more_is_told(dataset: KittiSet, cache: Path) -> None:
+    dataset.frames[2].calibration.unlink()
+    with pytest.raises(InputError, match=r"calib/000002\.txt, a file of .* frame 000002, cannot be found any more \("):
+        open_database(dataset, WANTED, cache)
 
 
 def test_it_is_made_anew_for_other_frames_classes_and_versions(

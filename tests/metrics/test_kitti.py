@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from hrnas.errors import InputError
-from hrnas.metrics.kitti import DIFFICULTIES, MEASURES, KittiAP, Measure, kitti_ap
-from hrnas.structures import BoxClass, KittiObjects
+from hrnas.metrics.kitti import MEASURES, KittiAP, Measure, kitti_ap
+from hrnas.structures import DIFFICULTIES, BoxClass, KittiObjects
 
 CAR = BoxClass(name="Car", size=(4, 2, 1.5), z=-1, overlap=0.7, neighbours=("Van",))
 PEDESTRIAN = BoxClass(name="Pedestrian", size=(1, 1, 2), z=-0.7, overlap=0.5, neighbours=("Person_sitting",))

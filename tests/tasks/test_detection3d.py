@@ -339,6 +339,38 @@ def test_a_file_of_points_is_read_with_what_lies_beside_it(folder: Path, frames:
         ours.unlabelled(alone, None)
 
 
+def test_what_is_taken_for_granted_and_cannot_be_scored_is_told(frames: KittiSet, folder: Path, tmp_path: Path) -> None:
+    assumed = "Where image_2/ has no image of a frame, it is taken to be 621x188; what lies outside is left out."
+    assert task().remarks(frames) == [assumed]
+
+    class LidarOnly(KittiSet):
+        def scene(self, index: int) -> Scene:
+            scene = super().scene(index)
+            cars = np.array([[kind == "Car"] * 4 for kind in scene.objects.types])
+            kept = np.where(cars, scene.objects.boxes_2d, 0)
+            return replace(scene, image=folder, objects=replace(scene.objects, boxes_2d=kept))
+
+    parts = {"frames": frames.frames, "names": frames.names, "colors": frames.colors, "classes": frames.classes}
+    (remark,) = task().remarks(LidarOnly(**parts))
+    assert remark.startswith("No object of Pedestrian, Cyclist in the set to score on counts in any difficulty")
+    assert remark.endswith(": ap_3d leaves them out.")
+    trucks = task((TRUCK,)).remarks(frames)[0]
+    assert trucks.endswith(": ap_3d has no value.")
+
+    samples = [frames.read(index) for index in range(4)]
+    assert task().remarks_on(samples[:1]) == []
+    assert task().remarks_on(samples) == [assumed]
+    broken = tmp_path / "000000.png"
+    broken.write_bytes((folder / "training" / "image_2" / "000000.png").read_bytes()[:3000])
+    sample = replace(samples[0], truth=replace(samples[0].truth, image=broken))
+    (remark,) = task().remarks_on([sample])
+    assert remark.startswith(f"Drawn without its image: Image {broken} is corrupt or truncated")
+    nothing = Boxes3D(boxes=np.zeros((0, 7)), labels=np.zeros(0, np.int64), scores=np.zeros(0))
+    pictures = [task().draw([nothing], [replace(sample, truth=replace(sample.truth, image=image))])
+                for image in (broken, None)]  # fmt: skip
+    assert np.array_equal(*map(np.array, pictures))
+
+
 def test_predictions_are_written_as_kittis_results_and_drawn(frames: KittiSet, tmp_path: Path) -> None:
     ours, sample = task(), frames.read(0)
     found = ours.decode(shown(frames)[0], sample, INPUT)

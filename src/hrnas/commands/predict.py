@@ -80,13 +80,17 @@ def predict(options: PredictOptions) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"Folder {folder} cannot be written ({error}). Give another with --out.") from None
-    files, task = [], session.task
+    files, task, said = [], session.task, set()
     for name, read in pictures.items():
         samples = read()
+        for remark in task.remarks_on(samples):
+            if remark not in said:
+                said.add(remark)
+                rich.get_console().print(remark, markup=False, highlight=False, soft_wrap=True)
         predictions = _predict(network, session, samples)
+        labels = task.save(folder, name, predictions, samples)
         picture = folder / f"{name}.png"
         task.draw(predictions, samples).save(picture)
-        labels = task.save(folder, name, predictions, samples)
         files.append({"name": name, "picture": str(picture), "labels": str(labels)})
         rich.get_console().print(f"Picture: {picture}", markup=False, highlight=False, soft_wrap=True)
     if split is not None and options.out is None:

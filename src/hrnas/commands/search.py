@@ -186,7 +186,7 @@ def search(options: SearchOptions, *, checkpoint: Checkpoint | None = None, is_r
         highlight=False,
         soft_wrap=True,
     )
-    for remark in task.remarks:
+    for remark in session.remarks():
         rich.get_console().print(remark, markup=False, highlight=False, soft_wrap=True)
     progress = LoopProgress(verb="search", steps=options.steps, first_step=state.step, metric=task.metric)
     with processes.guard(f"Continue with 'hrnas resume {run}'."), Interruption() as interruption, progress:

@@ -1,7 +1,7 @@
 """What a verb needs around a network: the data set opened, the task, the device; and evaluation with them."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -97,6 +97,11 @@ class Session:
                     views = self.task.views(self.sets["train"], options, counted_progress)
         self._kept[repr(options)] = views
         return views
+
+    def remarks(self) -> Sequence[str]:
+        """Return what who trains should know of the data, a line each."""
+        with self.processes.sharing_errors():
+            return self.task.remarks(self.sets["validation"])
 
     def prepared(self, inputs: Tensor) -> Tensor:
         """Return a network's input, on the device, for what a batch holds."""

@@ -149,7 +149,7 @@ def train(
         )
     )
     price = cost(architecture, input_size)
-    for remark in task.remarks:
+    for remark in session.remarks():
         rich.get_console().print(remark, markup=False, highlight=False, soft_wrap=True)
     progress = LoopProgress(verb="train", steps=options.steps, first_step=state.step, metric=task.metric)
     with processes.guard(f"Continue with 'hrnas resume {run}'."), Interruption() as interruption, progress:

@@ -26,15 +26,15 @@ def box_classes(fields: Fields) -> tuple[BoxClass, ...]:
     for name in anchors:
         if name not in names:
             raise InputError(f"{fields.where}: 'anchors' has the unknown class '{name}'. {did_you_mean(name, names)}")
-    known = {known.name: known for known in CLASSES}
+    known = {known.name.lower(): known for known in CLASSES}
     classes = []
     for name in names:
         if name in anchors:
             length, width, height, z = _numbers(fields, name, anchors[name])
-            usual = known.get(name, BoxClass(name=name, size=(1.0, 1.0, 1.0), z=0.0, overlap=USUAL_OVERLAP))
-            classes.append(replace(usual, size=(length, width, height), z=z))
-        elif name in known:
-            classes.append(known[name])
+            usual = known.get(name.lower(), BoxClass(name=name, size=(1.0, 1.0, 1.0), z=0.0, overlap=USUAL_OVERLAP))
+            classes.append(replace(usual, name=name, size=(length, width, height), z=z))
+        elif name.lower() in known:
+            classes.append(replace(known[name.lower()], name=name))
         else:
             raise fields.error("anchors", f"has no box for class '{name}'", f"{{{name}: {_BOX}}}")
     return tuple(classes)
@@ -56,9 +56,11 @@ def _names(fields: Fields) -> tuple[str, ...]:
         raise fields.wrong("names", value, "a list of the types of the label files that are looked for")
     names = tuple(fields.text_value(f"names[{place}]", name) for place, name in enumerate(value))
     for name in names:
-        if names.count(name) > 1:
-            raise fields.error("names", f"holds '{name}' twice", "a different name for each class")
-        if name == NOT_AN_OBJECT or len(name.split()) > 1:
+        alike = [other for other in names if other.lower() == name.lower()]
+        if len(alike) > 1:
+            twice = f"'{name}' twice" if len(set(alike)) == 1 else f"'{alike[0]}' and '{alike[1]}', alike but for case"
+            raise fields.error("names", f"holds {twice}", "a different name for each class")
+        if name.lower() == NOT_AN_OBJECT.lower() or len(name.split()) > 1:
             raise fields.error("names", f"holds '{name}'", f"types of objects, one word each, {NOT_AN_OBJECT} left out")
     return names
 

@@ -42,8 +42,8 @@ class SplitExamination:
     """What was found in one split.
 
     num_pictures: images with labels; num_read: those read in full and without a fault of the files themselves.
-    sizes: number of images by (H, W). counts: one per class or joint. total: what a count can be at most. ignored:
-    pixels that are void.
+    sizes: number of images by (H, W). counts: one per class or joint; scored: how many of
+    these a score counts. total: what a count can be at most. ignored: pixels that are void.
     unknown: label values no class covers. broken, mismatched: one line per file or pair, naming it.
     missing_masks: images without a mask; unused_masks: masks without an image. doubts: what is likely unmeant, how
     often it was seen, and in which picture first. fault: why the split cannot be opened at all, if so.
@@ -54,6 +54,7 @@ class SplitExamination:
     num_read: int = 0
     sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
     counts: tuple[int, ...] = ()
+    scored: tuple[int, ...] = ()
     total: int = 0
     ignored: int = 0
     unknown: tuple[UnknownValue, ...] = ()
@@ -135,7 +136,7 @@ def _examine_split(
 ) -> SplitExamination:
     """Look at the pictures of one split; `seen` and `repeated` carry what all splits have in common."""
     sizes: Counter[tuple[int, int]] = Counter()
-    counts = np.zeros(len(description.names), np.int64)
+    counts, scored = np.zeros((2, len(description.names)), np.int64)
     total = ignored = 0
     unknown_pixels: Counter[int] = Counter()
     unknown_files: Counter[int] = Counter()
@@ -158,6 +159,7 @@ def _examine_split(
                 repeated.append((seen[digest], place))
         if look.counts is not None:
             counts += look.counts
+            scored += look.counts if look.scored is None else look.scored
             total, ignored = total + look.total, ignored + look.ignored
         for value, count in look.unknown.items():
             unknown_pixels[value] += count
@@ -177,6 +179,7 @@ def _examine_split(
         num_read=num_read,
         sizes=dict(sizes.most_common()),
         counts=tuple(int(count) for count in counts),
+        scored=tuple(int(count) for count in scored),
         total=total,
         ignored=ignored,
         unknown=tuple(
@@ -224,6 +227,13 @@ def _warnings(
             if absent:
                 effect = "be learnt" if found.split == "train" else "be scored"
                 yield f"{found.split}: no {counted} {', '.join(absent)}, which therefore cannot {effect}."
+        of_names = zip(names, found.counts, found.scored, strict=False)  # no counts of a split that cannot be opened
+        unscored = [name for name, count, scored in of_names if count and not scored]
+        if unscored:
+            yield (
+                f"{found.split}: no {counted} {', '.join(unscored)} counts in any difficulty (height in the image,"
+                " occlusion, truncation), so there is no score. See columns 2, 3 and 5 to 8 of the labels."
+            )
         if found.ignored_share > MOSTLY_IGNORED:
             yield f"{found.split}: {found.ignored_share:.0%} of the pixels are ignored. Check ignore and label_map."
         if found.unused_masks:

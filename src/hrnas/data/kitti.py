@@ -10,8 +10,9 @@ Accurate Object Class Detection" (NeurIPS 2015), 3,712 and 3,769 frames.
 P points.
 """
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from hrnas.data.decoding import picture_size
 from hrnas.data.description import Split, SplitKitti
+from hrnas.data.kitti_classes import spelled
 from hrnas.data.kitti_files import POINT_BYTES, cut_off, no_objects, read_calibration, read_objects, read_points
 from hrnas.data.kitti_frames import in_view
 from hrnas.data.layout import check_folders
@@ -32,21 +34,25 @@ SPLIT_SOURCES: Final[dict[Split, SplitKitti]] = {
     "validation": SplitKitti(kitti="training", list="ImageSets/val.txt"),
 }
 IMAGE_SIZE: Final = (375, 1242)
-"""Height and width of the camera's image where a frame has none; most of KITTI's have it."""
+"""Height and width of the camera's image where no frame of a set has one; most of KITTI's have it."""
 
 _PARTS: Final = {"velodyne": ".bin", "calib": ".txt", "label_2": ".txt"}
-_IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg")
+_IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """The files of one frame. labels, image: None where there are none."""
+    """The files of one frame. labels, image: None where there are none.
+
+    size_of: of a frame without an image, the image of another whose size its own is taken to have, if there is one.
+    """
 
     name: str
     points: Path
     calibration: Path
     labels: Path | None
     image: Path | None
+    size_of: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +80,7 @@ class KittiSet:
 
         Raises InputError naming the file that is not as it must be, also for an object of a class without a size.
         """
-        scene = read_scene(self.frames[index], index)
+        scene = read_scene(self.frames[index], index, self.names)
         for place, (name, size) in enumerate(zip(scene.objects.types, scene.objects.sizes.tolist(), strict=True), 1):
             if name in self.names and min(size) <= 0:
                 raise InputError(
@@ -88,15 +94,18 @@ class KittiSet:
         return {frame.name: [index] for index, frame in enumerate(self.frames)}
 
 
-def read_scene(frame: Frame, index: int) -> Scene:
+def read_scene(frame: Frame, index: int, names: Sequence[str] = ()) -> Scene:
     """Return what is known of a frame; no objects without labels. index: of the sample in its set.
 
+    names: of the classes; an object's type is spelled as these or KITTI's where it differs by case alone.
     Raises InputError naming the file that is not as it must be.
     """
+    objects = no_objects() if frame.labels is None else read_objects(frame.labels)
+    image = frame.image or frame.size_of
     return Scene(
-        objects=no_objects() if frame.labels is None else read_objects(frame.labels),
+        objects=replace(objects, types=spelled(objects.types, names)),
         calibration=read_calibration(frame.calibration),
-        image_size=IMAGE_SIZE if frame.image is None else picture_size(frame.image, "Image"),
+        image_size=IMAGE_SIZE if image is None else picture_size(image, "Image"),
         image=frame.image,
         index=index,
     )
@@ -113,14 +122,16 @@ def frame_at(points: Path) -> Frame:
 
     Raises InputError where there is no calibration.
     """
-    root, name = points.parent.parent, points.stem
+    root, name = Path(os.path.abspath(points)).parent.parent, points.stem
     calibration = root / "calib" / f"{name}.txt"
     if not calibration.is_file():
         raise InputError(
             f"Points file {points} has no calibration {calibration}. Keep points in a folder velodyne/ and, beside it,"
             " calib/ with a text file of the same name."
         )
-    return Frame(name=name, points=points, calibration=calibration, labels=None, image=_image(root, name))
+    image = _image(root, name)
+    size_of = None if image else _any_image(root)
+    return Frame(name=name, points=points, calibration=calibration, labels=None, image=image, size_of=size_of)
 
 
 def find_frames(path: Path, source: SplitKitti, split: Split) -> list[Frame]:
@@ -148,15 +159,18 @@ def find_frames(path: Path, source: SplitKitti, split: Split) -> list[Frame]:
                 f"Frame {absent[0]}{more} of split '{split}' ha{'s' if len(absent) == 1 else 've'} no"
                 f" {root / part / absent[0]}{_PARTS[part]}. Add the file, or take the frame out of the split."
             )
+    images = [_image(root, name) for name in names]
+    spare = _any_image(root) if None in images else None
     frames = [
         Frame(
             name=name,
             points=root / "velodyne" / f"{name}.bin",
             calibration=root / "calib" / f"{name}.txt",
             labels=root / "label_2" / f"{name}.txt",
-            image=_image(root, name),
+            image=image,
+            size_of=None if image else spare,
         )
-        for name in names
+        for name, image in zip(names, images, strict=True)
     ]
     for frame in frames:
         if (size := frame.points.stat().st_size) % POINT_BYTES:
@@ -185,7 +199,7 @@ def check_layout(path: Path) -> None:
 
 def _listed(file: Path, split: Split) -> list[str]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The list file {file} of split '{split}' cannot be read. Mend {split}.list.") from error
     names: list[str] = []
@@ -204,3 +218,10 @@ def _listed(file: Path, split: Split) -> list[str]:
 def _image(root: Path, name: str) -> Path | None:
     files = (root / "image_2" / f"{name}{ending}" for ending in _IMAGE_ENDINGS)
     return next((file for file in files if file.is_file()), None)
+
+
+def _any_image(root: Path) -> Path | None:
+    """Return the first of all images, by name."""
+    folder = root / "image_2"
+    files = (file for file in folder.iterdir() if file.suffix in _IMAGE_ENDINGS) if folder.is_dir() else ()
+    return min(files, default=None)

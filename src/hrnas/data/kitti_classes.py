@@ -42,6 +42,15 @@ TYPES: Final = (
 """All types of KITTI's label files."""
 
 
+def spelled(types: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Return types of a label file as KITTI or, before that, a set's names spell them; the kit compares without case.
+
+    Others stay as they are.
+    """
+    known = {name.lower(): name for name in (*TYPES, *names)}
+    return tuple(known.get(name.lower(), name) for name in types)
+
+
 def colors_of(names: Sequence[str]) -> tuple[RGB, ...]:
     """Return a colour for each class, for pictures: those of the benchmark's classes, distinct ones for other sets."""
     known = {known.name: color for known, color in zip(CLASSES, COLORS, strict=True)}

@@ -199,7 +199,7 @@ def _content(file: Path, what: str) -> bytes:
 def _lines(file: Path, what: str) -> Iterator[tuple[int, str]]:
     """Yield (number from 1, text) of the lines that are not blank."""
     try:
-        text = _content(file, what).decode("utf-8")
+        text = _content(file, what).decode("utf-8-sig")  # editors of Windows put a mark before the text
     except UnicodeDecodeError as error:
         raise InputError(f"{what} {file} is not a text file. {_RESTORE}") from error
     for number, line in enumerate(text.splitlines(), 1):

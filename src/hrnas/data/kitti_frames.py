@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnas.geometry.boxes import corners, wrapped
-from hrnas.structures import Boxes3D, Calibration, KittiObjects
+from hrnas.structures import DIFFICULTIES, Boxes3D, Calibration, KittiObjects
 
 NEAREST: Final = 0.1
 """Metres ahead of the camera; what is nearer is not projected."""
@@ -77,6 +77,14 @@ def boxes_of(objects: KittiObjects, names: Sequence[str], calibration: Calibrati
         labels=np.array([names.index(name) for name in ours.types], np.int64),
         scores=ours.scores,
     )
+
+
+def num_scored(objects: KittiObjects, names: Sequence[str]) -> NDArray[np.int64]:
+    """Return how many objects of each class count in some difficulty of the benchmark, int64 (K,). names: theirs."""
+    heights = np.abs(objects.boxes_2d[:, 3] - objects.boxes_2d[:, 1])
+    counted = np.any([known.counts(heights, objects.occluded, objects.truncated) for known in DIFFICULTIES], axis=0)
+    types = np.array(objects.types, np.str_)[counted]
+    return np.array([(types == name).sum() for name in names], np.int64)
 
 
 def to_objects(

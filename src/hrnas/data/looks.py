@@ -5,19 +5,19 @@ H height, W width in pixels; K classes or joints.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnas.data import kitti
 from hrnas.data.decoding import LabelTable, read_image, read_values
 from hrnas.data.description import DataDescription, Split, SplitKeypoints
 from hrnas.data.folders import Pair, Pairing, find_pairs, sizes_differ
 from hrnas.data.kitti_classes import TYPES
 from hrnas.data.kitti_files import NOT_AN_OBJECT
-from hrnas.data.kitti_frames import boxes_of
+from hrnas.data.kitti_frames import boxes_of, num_scored
 from hrnas.data.opening import DataSet, label_table, open_split
 from hrnas.data.pictures import RGB, colorize, name_tile
 from hrnas.data.scene_pictures import bird_view, camera_view
@@ -57,10 +57,10 @@ NO_POINTS: Final = Doubt(
     fact="without a point in the camera's view",
     remedy="Give its points and calibration, or take it out of the split.",
 )
-NO_IMAGE: Final = Doubt(
+BROKEN_IMAGE: Final = Doubt(
     noun="frame",
-    fact="without an image",
-    remedy=f"It is taken to be {kitti.IMAGE_SIZE[1]}x{kitti.IMAGE_SIZE[0]}; what lies outside is left out.",
+    fact="with an image that cannot be read to its end",
+    remedy="Its size is all that is needed of it, but it cannot be shown. Replace it.",
 )
 
 
@@ -71,7 +71,8 @@ class Look:
     is_photo: the labels are no fields of one colour. shown: makes what is shown in place of the image. room: how many
     times as wide as usual both are shown. content: tells the picture from others; the image itself where None.
 
-    counts: int64 (K,), of each class or joint; total: what a count can be at most; ignored: void among it.
+    counts: int64 (K,), of each class or joint; scored: how many of these a score counts, all where None; total: what a
+    count can be at most; ignored: void among it.
     unknown: pixels by label value that no class covers. broken, mismatch: what is wrong with its files, a line each.
     doubts: how often there is what is likely unmeant.
     """
@@ -84,6 +85,7 @@ class Look:
     room: int = 1
     content: NDArray[Any] | None = None
     counts: NDArray[np.int64] | None = None
+    scored: NDArray[np.int64] | None = None
     total: int = 0
     ignored: int = 0
     unknown: Mapping[int, int] = field(default_factory=dict)
@@ -162,19 +164,23 @@ def _class_look(dataset: DataSet, name: str, samples: list[Sample[int]]) -> Look
 def _scene_look(dataset: Any, name: str, samples: list[Sample[Scene]]) -> Look:
     cloud, scene = samples[0].image, samples[0].truth
     boxes = boxes_of(scene.objects, dataset.names, scene.calibration)
+    image = None
+    if scene.image is not None:
+        with suppress(InputError):
+            image = read_image(scene.image)
     types = Counter(kind for kind in scene.objects.types if kind != NOT_AN_OBJECT)
     known = {*TYPES, *dataset.names}
     doubts = {
         EMPTY_BOX: int((~points_in_boxes(cloud, boxes.boxes).any(1)).sum()),
         NO_POINTS: int(len(cloud) == 0),
-        NO_IMAGE: int(scene.image is None),
+        _no_image(scene): int(scene.image is None),
+        BROKEN_IMAGE: int(scene.image is not None and image is None),
         **{
             Doubt(noun="object", fact=f"of the unknown type '{kind}'", remedy=did_you_mean(kind, known)): count
             for kind, count in types.items()
             if kind not in known
         },
     }
-    image = None if scene.image is None else read_image(scene.image)
     return Look(
         name=name,
         image=image,
@@ -186,9 +192,16 @@ def _scene_look(dataset: Any, name: str, samples: list[Sample[Scene]]) -> Look:
         is_photo=True,
         room=2,
         counts=np.bincount(boxes.labels, minlength=len(dataset.names)),
+        scored=num_scored(scene.objects, dataset.names),
         total=sum(types.values()),
         doubts={doubt: count for doubt, count in doubts.items() if count},
     )
+
+
+def _no_image(scene: Scene) -> Doubt:
+    height, width = scene.image_size
+    remedy = f"It is taken to be {width}x{height}; what lies outside is left out."
+    return Doubt(noun="frame", fact="without an image", remedy=remedy)
 
 
 def _pair_look(pair: Pair, table: LabelTable, colors: Sequence[RGB]) -> Look:

@@ -20,6 +20,7 @@ from hrnas.cache import Arrays, cache_folder, load_arrays, store_arrays
 from hrnas.data.kitti import Frame, KittiSet
 from hrnas.data.kitti_frames import boxes_of
 from hrnas.data.progress import ShowProgress, unseen
+from hrnas.errors import InputError
 from hrnas.geometry.boxes import points_in_boxes
 from hrnas.structures import Sample, Scene
 
@@ -82,18 +83,24 @@ def open_database(
 
 
 def _digest(dataset: KittiSet) -> str:
-    """Return what stands for the state of a set's files and for its classes."""
+    """Return what stands for the state of a set's files and for its classes. Raises InputError for a file not there."""
     state = hashlib.sha256(repr(dataset.names).encode())
     for frame in dataset.frames:
         for path in _files(frame):
-            status = os.stat(path)
+            try:
+                status = os.stat(path)
+            except OSError as error:
+                raise InputError(
+                    f"{path}, a file of training frame {frame.name}, cannot be found any more ({error.strerror})."
+                    " Restore it, or take the frame out of the split."
+                ) from None
             state.update(f"\n{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}".encode())
     return state.hexdigest()[:32]
 
 
 def _files(frame: Frame) -> list[Path]:
     """Return the files that say where an object is and which points the camera sees."""
-    given = (frame.points, frame.calibration, frame.labels, frame.image)
+    given = (frame.points, frame.calibration, frame.labels, frame.image, frame.size_of)
     return [path for path in given if path is not None]
 
 

@@ -53,7 +53,7 @@ from hrnas.metrics.kitti_overlaps import (
     joined,
     overlapping,
 )
-from hrnas.structures import BoxClass, KittiObjects
+from hrnas.structures import DIFFICULTIES, BoxClass, KittiObjects
 
 Measure = Literal["2d", "aos", "bev", "3d"]
 
@@ -61,23 +61,6 @@ MEASURES: Final[tuple[Measure, ...]] = ("2d", "aos", "bev", "3d")
 POSITIONS: Final = 41
 """Recall positions 0, 1/40, ..., 1."""
 UNKNOWN_ALPHA: Final = -10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difficulty:
-    """Which labelled objects count: height in pixels above least_height, occlusion and truncation up to most_*."""
-
-    name: str
-    least_height: float
-    most_occluded: int
-    most_truncated: float
-
-
-DIFFICULTIES: Final = (
-    Difficulty(name="easy", least_height=40, most_occluded=0, most_truncated=0.15),
-    Difficulty(name="moderate", least_height=25, most_occluded=1, most_truncated=0.3),
-    Difficulty(name="hard", least_height=25, most_occluded=2, most_truncated=0.5),
-)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,11 +106,8 @@ def kitti_ap(truths: Sequence[KittiObjects], found: Sequence[KittiObjects], clas
     for row, kind in enumerate(classes):
         pairs_of_class = {measure: _of_class(of_all, labels, kind) for measure, of_all in pairs.items()}
         for column, difficulty in enumerate(DIFFICULTIES):
-            counted = (
-                (labels.types == kind.name.lower())
-                & (labels.heights > difficulty.least_height)
-                & (labels.occluded <= difficulty.most_occluded)
-                & (labels.truncated <= difficulty.most_truncated)
+            counted = (labels.types == kind.name.lower()) & difficulty.counts(
+                labels.heights, labels.occluded, labels.truncated
             )
             objects[row, column] = counted.sum()
             if not counted.any():

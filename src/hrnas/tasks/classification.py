@@ -68,7 +68,6 @@ class Classification(ImageTask):
     metric = "top1"
     head: Literal["classes"] = "classes"
     usual_input = (224, 224)
-    remarks = ()
     own: Final = {**CLASSIFICATION, "label_smoothing": 0.1, "flip_test": False}
 
     def __init__(self, description: DataDescription, targets: TargetOptions, evaluation: EvaluationOptions) -> None:

@@ -20,7 +20,7 @@ from hrnas.data.decoding import read_image
 from hrnas.data.description import DataDescription
 from hrnas.data.kitti import KittiSet, frame_at, read_cloud, read_scene
 from hrnas.data.kitti_files import write_objects
-from hrnas.data.kitti_frames import boxes_of, to_objects
+from hrnas.data.kitti_frames import boxes_of, num_scored, to_objects
 from hrnas.data.object_database import ObjectDatabase, open_database
 from hrnas.data.opening import DataSet
 from hrnas.data.progress import ShowProgress
@@ -48,7 +48,6 @@ class Detection3D:
     stem_stride = STRIDE
     endings = frozenset({".bin"})
     usual_input = (496, 432)
-    remarks = ()
     own: Mapping[str, Any] = {**SCENES, "cell": 0.16, "z_range": (-3.0, 1.0)}
 
     def __init__(self, description: DataDescription, targets: TargetOptions, evaluation: EvaluationOptions) -> None:
@@ -88,6 +87,23 @@ class Detection3D:
         views = copy(self)
         views._database = open_database(cast(KittiSet, dataset), options.objects, progress=progress)
         return views
+
+    def remarks(self, dataset: DataSet) -> Sequence[str]:
+        """Return which classes cannot have a score, and what size the images are taken to have that are not there."""
+        scenes = [cast(KittiSet, dataset).scene(index) for index in range(len(dataset))]
+        counts = np.sum([num_scored(scene.objects, self.names) for scene in scenes], axis=0)
+        unscored = [name for name, count in zip(self.names, counts, strict=True) if not count]
+        remark = (
+            f"No object of {', '.join(unscored)} in the set to score on counts in any difficulty (height in the image,"
+            f" occlusion, truncation): {self.metric} {'leaves them out' if any(counts) else 'has no value'}."
+        )
+        return [*([remark] if unscored else []), *_assumed(scenes)]
+
+    def remarks_on(self, samples: Sequence[Sample[Scene]]) -> Sequence[str]:
+        """Return what size an image is taken to have that is not there, and that one cannot be read."""
+        scenes = [sample.truth for sample in samples]
+        faults = [str(error) for scene in scenes if isinstance(error := _image_of(scene), InputError)]
+        return [*_assumed(scenes), *(f"Drawn without its image: {fault}" for fault in faults)]
 
     def training_view(
         self, sample: Sample[Scene], input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator
@@ -153,6 +169,7 @@ class Detection3D:
     def draw(self, predictions: Sequence[Boxes3D], samples: Sequence[Sample[Scene]]) -> Image.Image:
         """Return the boxes in the camera's image, over them the cloud from above; true boxes dashed, where known.
 
+        An image that cannot be read is left out as one that is not there: the boxes are of the points alone.
         Boxes that the network is hardly sure of are left out.
         """
         scene, cloud = samples[0].truth, samples[0].image
@@ -162,9 +179,10 @@ class Detection3D:
             labels=predictions[0].labels[likely],
             scores=predictions[0].scores[likely],
         )
+        image = _image_of(scene)
         truth = boxes_of(scene.objects, self.names, scene.calibration) if len(scene.objects) else None
         camera = camera_view(
-            None if scene.image is None else read_image(scene.image),
+            None if isinstance(image, InputError) else image,
             truth,
             found,
             scene.calibration,
@@ -191,6 +209,23 @@ class Detection3D:
 
     def _grid(self, input_size: tuple[int, int]) -> AnchorGrid:
         return AnchorGrid.of(self.classes, input_size, self._cell)
+
+
+def _image_of(scene: Scene) -> Picture | InputError | None:
+    """Return the image of a scene (H, W, 3), what is wrong with it, or None where there is none."""
+    try:
+        return None if scene.image is None else read_image(scene.image)
+    except InputError as error:
+        return error
+
+
+def _assumed(scenes: Sequence[Scene]) -> list[str]:
+    """Return the sizes that images are taken to have that are not there, a line each."""
+    sizes = dict.fromkeys(scene.image_size for scene in scenes if scene.image is None)
+    return [
+        f"Where image_2/ has no image of a frame, it is taken to be {width}x{height}; what lies outside is left out."
+        for height, width in sizes
+    ]
 
 
 def _stacked(pictures: Sequence[Picture]) -> Image.Image:

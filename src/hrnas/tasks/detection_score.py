@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hrnas.data.kitti_frames import to_objects
-from hrnas.metrics.kitti import DIFFICULTIES, MEASURES, KittiAP, Measure, kitti_ap
-from hrnas.structures import Boxes3D, Scene
+from hrnas.metrics.kitti import MEASURES, KittiAP, Measure, kitti_ap
+from hrnas.structures import DIFFICULTIES, Boxes3D, Scene
 from hrnas.tasks.anchors import MOST_BOXES
 from hrnas.tasks.task import scored_parts
 

@@ -61,9 +61,7 @@ class Pose(ImageTask):
         assert targets.sigma is not None
         self.skeleton = description.skeleton
         self.targets, self.evaluation = targets, evaluation
-        warning = sigma_warning(self.skeleton)
-        self.metric = "oks_ap" if warning is None else "pck"
-        self.remarks = () if warning is None else (warning,)
+        self.metric = "oks_ap" if sigma_warning(self.skeleton) is None else "pck"
         decoders = get_args(Decoder)
         if evaluation.decoder not in decoders:
             name = str(evaluation.decoder)
@@ -74,6 +72,11 @@ class Pose(ImageTask):
     @property
     def num_outputs(self) -> int:
         return len(self.skeleton.names)
+
+    def remarks(self, dataset: DataSet) -> Sequence[str]:
+        """Return that the sigmas are a guess, where they are."""
+        warning = sigma_warning(self.skeleton)
+        return () if warning is None else (warning,)
 
     def training_view(
         self, sample: Sample[Person], input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator

@@ -66,7 +66,6 @@ class Segmentation(ImageTask):
     metric = "miou"
     head: Literal["dense"] = "dense"
     usual_input = None
-    remarks = ()
     own: Final = {**SEGMENTATION, "size": None, "keep_ratio": False, "flip_test": False}
 
     def __init__(self, description: DataDescription, targets: TargetOptions, evaluation: EvaluationOptions) -> None:

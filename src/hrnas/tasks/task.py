@@ -119,9 +119,6 @@ class Task(Views, Protocol):
     usual_input: tuple[int, int] | None
     """Height and width of the input where none is given; None for the size of the first image."""
 
-    remarks: tuple[str, ...]
-    """What who trains should know of the data, a line each."""
-
     targets: TargetOptions
     evaluation: EvaluationOptions
 
@@ -140,6 +137,15 @@ class Task(Views, Protocol):
 
         options: settled. progress: shows how far it is where something has to be made of the whole set first.
         """
+
+    def remarks(self, dataset: DataSet) -> Sequence[str]:
+        """Return what who trains should know of the data, a line each. dataset: that the networks are scored on.
+
+        Raises InputError for labels that cannot be read.
+        """
+
+    def remarks_on(self, samples: Sequence[Sample[Any]]) -> Sequence[str]:
+        """Return what who looks at predictions for samples should know of these, a line each."""
 
     def prepared(self, inputs: Tensor) -> Tensor:
         """Return a network's input for what a batch holds, on its device: images normalised, clouds as they are."""
@@ -242,6 +248,14 @@ class ImageTask:
     def views(self: V, dataset: DataSet, options: AugmentOptions, progress: ShowProgress) -> V:
         """Return the task: a view is of one image alone."""
         return self
+
+    def remarks(self, dataset: DataSet) -> Sequence[str]:
+        """There is nothing to say of images."""
+        return ()
+
+    def remarks_on(self, samples: Sequence[Sample[Any]]) -> Sequence[str]:
+        """There is nothing to say of images."""
+        return ()
 
     def prepared(self, inputs: Tensor) -> Tensor:
         """Return images uint8 (B, 3, H, W) normalised."""
