@@ -248,7 +248,7 @@ def test_each_real_object_has_points_in_its_box() -> None:
 
 @needs_frames
 def test_real_boxes_meet_their_labels_in_the_image() -> None:
-    vehicles = others = 0
+    vehicles, others, least = 0, 0, 1.0
     for frame, objects, calibration, size in real_objects():
         overlaps = overlap_2d(projected_boxes(objects, calibration, size), objects.boxes_2d)
         for name, overlap in zip(objects.types, overlaps, strict=True):
@@ -256,9 +256,10 @@ def test_real_boxes_meet_their_labels_in_the_image() -> None:
                 assert overlap >= 0.935, (frame, name, overlap)
                 vehicles += 1
             else:  # the labels of people are drawn around the people, not around their boxes in space
-                assert overlap >= 0.45, (frame, name, overlap)
+                least = min(least, overlap)
                 others += 1
     assert (vehicles, others) == (40, 33)
+    assert 0.477 < least < 0.478  # a pedestrian of 000076, partly hidden
 
 
 @needs_frames

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from devices import DEVICES
 from geometry.rectangles import Array, drawn, expected
 from hrnas.geometry import overlaps
 from hrnas.geometry.overlaps import intersection_bev, iou_3d, iou_bev
@@ -13,14 +14,14 @@ from hrnas.geometry.overlaps import intersection_bev, iou_3d, iou_bev
 TURNS = np.arange(-4, 5) * math.pi / 2
 
 
-def found(a: Array, b: Array, dtype: torch.dtype = torch.float64) -> tuple[Array, Array, Array]:
-    one, other = (torch.from_numpy(boxes).to(dtype) for boxes in (a, b))
+def found(a: Array, b: Array, dtype: torch.dtype = torch.float64, device: str = "cpu") -> tuple[Array, Array, Array]:
+    one, other = (torch.from_numpy(boxes).to(device, dtype) for boxes in (a, b))
     results = intersection_bev(one, other), iou_bev(one, other), iou_3d(one, other)
     assert all(result.dtype == dtype and result.shape == (len(a), len(b)) for result in results)
     smaller = torch.minimum((one[:, 3] * one[:, 4])[:, None], other[:, 3] * other[:, 4])
     for result, most in zip(results, (smaller, 1, 1), strict=True):
         assert ((result >= 0) & (result <= most)).all()  # not even rounding takes it out
-    return tuple(result.double().numpy() for result in results)
+    return tuple(result.double().cpu().numpy() for result in results)
 
 
 def on_a_lattice(rng: np.random.Generator, count: int) -> Array:
@@ -29,28 +30,30 @@ def on_a_lattice(rng: np.random.Generator, count: int) -> Array:
     return np.concatenate([middles, sizes, rng.choice(TURNS, (count, 1))], axis=1)
 
 
-def assert_close(a: Array, b: Array, tolerance: float) -> None:
-    for ours, theirs in zip(found(a, b), expected(a, b), strict=True):
+def assert_close(a: Array, b: Array, tolerance: float, device: str) -> None:
+    for ours, theirs in zip(found(a, b, device=device), expected(a, b), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("seed", range(3))
-def test_random_pairs_are_as_shapely_has_them(seed: int) -> None:
+def test_random_pairs_are_as_shapely_has_them(seed: int, device: str) -> None:
     rng = np.random.default_rng(seed)
     a, b = drawn(rng, 60), drawn(rng, 50)
     assert 0.2 < (expected(a, b)[0] > 0).mean() < 0.95
-    assert_close(a, b, 1e-12)
+    assert_close(a, b, 1e-12, device)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("jitter", [0, 1e-16, 1e-14, 1e-11, 1e-8, 1e-6])
-def test_sides_on_sides_and_corners_on_corners(jitter: float) -> None:
+def test_sides_on_sides_and_corners_on_corners(jitter: float, device: str) -> None:
     rng = np.random.default_rng(1)
     a, b = on_a_lattice(rng, 60), on_a_lattice(rng, 60)
     exact = expected(a, b)  # of the boxes as they are meant: shapely too is led astray by some jitter
     a[:, 6] += rng.uniform(-jitter, jitter, 60)
     b[:, :2] += rng.uniform(-jitter, jitter, (60, 2))
     b[:, 6] += rng.uniform(-jitter, jitter, 60)
-    for ours, theirs in zip(found(a, b), exact, strict=True):
+    for ours, theirs in zip(found(a, b, device=device), exact, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-13 + 30 * jitter)
 
 
@@ -110,11 +113,12 @@ def test_pairs_by_hand(
     assert found(a, b, torch.float32)[0].item() == pytest.approx(area, abs=2e-6)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_box_overlaps_itself_wholly_to_the_last_bit(dtype: torch.dtype) -> None:
+def test_a_box_overlaps_itself_wholly_to_the_last_bit(dtype: torch.dtype, device: str) -> None:
     rng = np.random.default_rng(3)
     boxes = drawn(rng, 200) * ([30, 30, 1, 1, 1, 1, 1])
-    _, flat, solid = found(boxes, boxes, dtype)
+    _, flat, solid = found(boxes, boxes, dtype, device)
     assert (flat.diagonal() == 1).all()
     assert (solid.diagonal() == 1).all()
     assert flat.max() == solid.max() == 1
@@ -131,13 +135,14 @@ def test_far_from_the_origin(offset: float, tolerance: float) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
 
 
-def test_single_precision_over_the_range_of_a_lidar() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_single_precision_over_the_range_of_a_lidar(device: str) -> None:
     rng = np.random.default_rng(5)
     a, b = drawn(rng, 60), drawn(rng, 60)
     a[:, :2] += (69, -39)
     b[:, :2] += (69, -39)
     a, b = a.astype(np.float32).astype(float), b.astype(np.float32).astype(float)
-    for ours, theirs in zip(found(a, b, torch.float32), expected(a, b), strict=True):
+    for ours, theirs in zip(found(a, b, torch.float32, device), expected(a, b), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
 
 

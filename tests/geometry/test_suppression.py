@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from devices import DEVICES
 from geometry.rectangles import expected
 from hrnas.geometry.suppression import suppressed
 
@@ -27,14 +28,15 @@ def greedy(shares: np.ndarray, scores: np.ndarray, overlap: float) -> list[int]:
     return kept
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("overlap", [0.01, 0.3, 0.7])
-def test_what_stays_is_what_the_greedy_rule_keeps(seed: int, overlap: float) -> None:
+def test_what_stays_is_what_the_greedy_rule_keeps(seed: int, overlap: float, device: str) -> None:
     boxes, scores = clustered(np.random.default_rng(seed), 12, 200)  # several blocks
     scores = scores.round(2)  # ties
     wanted = greedy(expected(boxes, boxes)[1], scores, overlap)
     assert 5 < len(wanted) < 190
-    given = torch.from_numpy(boxes), torch.from_numpy(scores)
+    given = torch.from_numpy(boxes).to(device), torch.from_numpy(scores).to(device)
     found = suppressed(*given, overlap, 200)
     assert found.dtype == torch.int64
     assert found.tolist() == wanted

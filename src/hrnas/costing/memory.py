@@ -40,7 +40,9 @@ _UNUSED_WITH_KERNELS: Final = {False: 0.2, True: 0.6}
 """The same with the CPU kernels, whose blocks are smaller and more alike."""
 
 CLOUD: Final = 20_000
-"""Points of a cloud: about what KITTI's have in the camera's view."""
+"""Assumed of every set: points of a cloud, all of them in pillars. docs/memory.md has what sets have."""
+PER_PILLAR: Final = 4
+"""Assumed of every set: points of a pillar, in the mean."""
 _POINT: Final = 4
 """Numbers of a point."""
 
@@ -123,7 +125,7 @@ def training_memory(
 ) -> Memory:
     """Predict the memory of a training step with a cross-entropy: at the input's size by a dense head, else of classes.
 
-    By a head of anchors it is the focal loss; the clouds have CLOUD points each.
+    By a head of anchors it is the focal loss; the clouds have CLOUD points each, in pillars of PER_PILLAR.
 
     micro_batch: images that go through the network at a time. batch_size: images of the whole step where they are more.
     precision: float32 or bfloat16. recompute: search blocks keep their inputs only. device: its type; what is not cpu
@@ -155,6 +157,8 @@ def training_memory(
     else:
         held = (batch_size or micro_batch) * CLOUD * _POINT * _FLOAT
     held += params * copies
+    if isinstance(architecture.head, AnchorHead):
+        held += _anchor_outputs(architecture, input_size, micro_batch)  # the step has them until it ends
     held += sum(part.kept + (0 if recompute else part.inner) for part in parts)
     is_first = batch_size in (None, micro_batch)  # else the gradients of micro-batches before are there from the start
     gradients = 0 if is_first else params * _FLOAT
@@ -176,15 +180,17 @@ def training_memory(
 def _parts(architecture: Architecture, input_size: Size, terms: _Terms) -> Iterator[_Part]:
     """Yield the parts of the network in the order of the forward pass."""
     size, channels = input_size, architecture.in_channels
+    drawn = 0  # the map of pillars, which unlike an image is not there before and has a gradient
     if architecture.pillars is not None:
         yield _pillars(architecture.pillars, input_size, terms)
+        drawn = terms.bytes(channels * _area(size))
     for conv in architecture.stem:
         size = halved(size, conv.stride)
         out = terms.bytes(_area(size) * conv.out_channels)
         # What the convolution puts out, for the batch norm, and what the activation does, for itself and what follows.
         params = (9 * channels + NORM_PARAMS) * conv.out_channels
-        yield _Part(kept=(1 + terms.activated) * out, scratch=2 * out, params=params)
-        channels = conv.out_channels
+        yield _Part(kept=(1 + terms.activated) * out + drawn, scratch=2 * out + drawn, params=params)
+        channels, drawn = conv.out_channels, 0
     blocks = place_blocks(architecture, input_size)
     for index, stage in enumerate(architecture.stages):
         is_last = index == len(architecture.stages) - 1
@@ -211,7 +217,8 @@ def _parts(architecture: Architecture, input_size: Size, terms: _Terms) -> Itera
     elif isinstance(head, AnchorHead):
         width = sum(feature.channels for feature in architecture.features)
         joined, out = terms.bytes(width * _area(size)), terms.bytes(head.channels * _area(size))
-        yield _Part(kept=joined, scratch=joined + out, params=(width + 1) * head.channels)
+        # Of the outputs a gradient and its copy in the convolution's layout.
+        yield _Part(kept=joined, scratch=joined + 2 * out, params=(width + 1) * head.channels)
     elif head is not None:
         (block,) = blocks
         joined = terms.bytes(block.block.in_channels * _area(size))
@@ -223,13 +230,17 @@ def _parts(architecture: Architecture, input_size: Size, terms: _Terms) -> Itera
 
 
 def _pillars(pillars: Pillars, input_size: Size, terms: _Terms) -> _Part:
-    """Return the pillar net: what its layer, norm and activation put out for each point, and the map for the stem.
+    """Return the pillar net, in float32 whatever the network's: features, what its layer and norm put out, maxima.
 
     Its parameters are not the two-dimensional part's and few.
     """
-    points = terms.bytes(CLOUD * (POINT_FEATURES + 3 * pillars.channels))
-    area = terms.bytes(pillars.channels * _area(input_size))
-    return _Part(kept=points + area, scratch=area + points)
+    area = _area(input_size)
+    found = min(CLOUD // PER_PILLAR, pillars.train_pillars, area)
+    point, maxima, drawn = (pillars.channels * count * _FLOAT * terms.images for count in (CLOUD, found, area))
+    features = POINT_FEATURES * CLOUD * _FLOAT * terms.images
+    # The highest of two points: the gradient of the map, of which that of the maxima is taken; then, the maxima and
+    # what they are the maxima of freed, those on both sides of the norm and a copy.
+    return _Part(kept=features + 2 * point + 2 * maxima, scratch=max(drawn + maxima, 2 * point - 2 * maxima))
 
 
 def _class_head(
@@ -326,18 +337,27 @@ def _transformer(block: Block, architecture: Architecture, terms: _Terms) -> int
 def _loss(architecture: Architecture, input_size: Size, images: int) -> _Part:
     """Return the cross-entropy, of a dense head on logits resized to the input; in float32 whatever the network's.
 
-    Of a head of anchors the focal loss: targets, probabilities and weights of all scores.
+    Of a head of anchors the focal loss.
     """
     assert architecture.head is not None, "a backbone has no loss of its own"
     if isinstance(architecture.head, AnchorHead):
-        places = math.prod(halved(input_size, architecture.features[0].stride))
-        scores = architecture.head.anchors * architecture.head.outputs * places * _FLOAT * images
-        return _Part(kept=3 * scores, scratch=2 * scores)
+        outputs = _anchor_outputs(architecture, input_size, images)
+        scores = outputs * architecture.head.outputs * architecture.head.anchors // architecture.head.channels
+        # Logits of the background, probabilities, their squares, logarithms; then gradients of three of them, and of
+        # what else the head puts out.
+        return _Part(kept=4 * scores, scratch=3 * scores + outputs - scores)
     area = _area(input_size) if isinstance(architecture.head, DenseHead) else 1
     logits = architecture.head.outputs * area * _FLOAT * images
     labels = area * _LABEL * images
     # Log-probabilities and labels; then the gradients on both sides of the logarithm.
     return _Part(kept=logits + labels, scratch=2 * logits)
+
+
+def _anchor_outputs(architecture: Architecture, input_size: Size, images: int) -> int:
+    """Return the bytes a head of anchors puts out, as the loss takes them: in float32."""
+    assert isinstance(architecture.head, AnchorHead)
+    places = math.prod(halved(input_size, architecture.features[0].stride))
+    return architecture.head.channels * places * _FLOAT * images
 
 
 def _output(placed: PlacedBlock, terms: _Terms) -> int:

@@ -107,7 +107,10 @@ def _volume_shares(a: Tensor, b: Tensor) -> Tensor:
     apart = (z[1] - z[0]).abs()
     common = (height.sum(dim=0) / 2 - apart).clamp_(min=0).minimum(height.amin(dim=0))
     shared = _shared_areas(a, b) * common
-    return _share(shared, a[:, 3:6].prod(dim=1) + b[:, 3:6].prod(dim=1) - shared)
+    # One factor after the other, as shared is: prod() takes them in another order on a GPU, where a box would overlap
+    # itself by more than 1.
+    volumes = a[:, 3] * a[:, 4] * a[:, 5] + b[:, 3] * b[:, 4] * b[:, 5]
+    return _share(shared, volumes - shared)
 
 
 def _share(shared: Tensor, union: Tensor) -> Tensor:
