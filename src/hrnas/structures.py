@@ -26,14 +26,14 @@ Mask = NDArray[np.uint8]
 class Sample(Generic[T]):
     """One labelled image, or point cloud, as it was read.
 
-    image: uint8 (H, W, 3), RGB; of a scene in space its cloud, float32 (P, 4): x, y, z in the lidar's frame in metres,
+    content: an image, uint8 (H, W, 3) RGB, or a point cloud, float32 (P, 4): x, y, z in the lidar's frame in metres,
     and the reflectance, 0..1.
     truth: what a task knows about it: of a segmentation the mask, uint8 (H, W), class indices or IGNORED; of a pose a
     Person; of a classification the class index; of a detection in space a Scene.
     name: unique within its split; used to seed nothing, only to name predictions and errors.
     """
 
-    image: NDArray[Any]
+    content: NDArray[Any]
     truth: T
     name: str
 

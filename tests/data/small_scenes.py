@@ -73,7 +73,7 @@ def scene(
     found = to_objects(boxes, types, CAMERA, SIZE) if objects else no_objects()
     assert len(found) == len(objects), "one lies outside the image"
     return Sample(
-        image=np.concatenate([ground(points, rng, 0.0), *clouds]),
+        content=np.concatenate([ground(points, rng, 0.0), *clouds]),
         truth=Scene(objects=found, calibration=CAMERA, image_size=SIZE, image=None, index=index),
         name=f"{index:06d}",
     )
@@ -81,7 +81,7 @@ def scene(
 
 def without_objects(sample: Sample[Scene]) -> Sample[Scene]:
     """Return a sample without labels and without points."""
-    return replace(sample, image=sample.image[:0], truth=replace(sample.truth, objects=no_objects()))
+    return replace(sample, content=sample.content[:0], truth=replace(sample.truth, objects=no_objects()))
 
 
 def write_set(root: Path, samples: Sequence[Sample[Scene]]) -> KittiSet:
@@ -89,7 +89,7 @@ def write_set(root: Path, samples: Sequence[Sample[Scene]]) -> KittiSet:
     for part in ("velodyne", "calib", "label_2"):
         (root / part).mkdir(parents=True, exist_ok=True)
     for sample in samples:
-        write_points(root / "velodyne" / f"{sample.name}.bin", sample.image)
+        write_points(root / "velodyne" / f"{sample.name}.bin", sample.content)
         write_calibration(root / "calib" / f"{sample.name}.txt", sample.truth.calibration)
         write_objects(root / "label_2" / f"{sample.name}.txt", sample.truth.objects)
     return open_set(root)

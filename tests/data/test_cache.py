@@ -52,7 +52,9 @@ class One:
 
 
 def same(one: Sample, other: Sample) -> bool:
-    return one.name == other.name and np.array_equal(one.image, other.image) and np.array_equal(one.truth, other.truth)
+    return (
+        one.name == other.name and np.array_equal(one.content, other.content) and np.array_equal(one.truth, other.truth)
+    )
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_folders_are_the_classes_in_alphabetical_order(root: Path) -> None:
     train = open_split(description, "train")
     assert [train.read(index).truth for index in range(len(train))] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert train.read(3).name == "bee/bee0"
-    assert train.read(4).image.shape == (11, 12, 3)
+    assert train.read(4).content.shape == (11, 12, 3)
     assert list(train.pictures().values()) == [[index] for index in range(9)]
     assert len(open_split(description, "validation")) == 6
 
@@ -78,7 +78,7 @@ def test_grey_and_palette_pictures_are_read_as_colours(root: Path) -> None:
     picture(root / "train" / "ape" / "ape0.png", 77, mode="L")
     picture(root / "train" / "ape" / "ape1.png", 78, mode="P")
     train = open_split(read_description(root), "train")
-    assert [train.read(index).image.shape[2] for index in range(2)] == [3, 3]
+    assert [train.read(index).content.shape[2] for index in range(2)] == [3, 3]
 
 
 @pytest.mark.parametrize(

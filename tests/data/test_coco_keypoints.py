@@ -38,7 +38,7 @@ def test_people_with_joints_are_the_samples(tmp_path: Path) -> None:
     assert found.pictures() == {"a": [0, 1]}
     assert [found.read(index).name for index in range(2)] == ["a-3", "a-4"]
     sample = pickle.loads(pickle.dumps(found)).read(1)
-    assert sample.image.shape == (60, 100, 3)
+    assert sample.content.shape == (60, 100, 3)
     truth = sample.truth
     assert (truth.box, truth.area, truth.image_id, truth.annotation_id) == ((60, 5.5, 25, 40), 900, 7, 4)
     assert (truth.score, truth.index) == (1.0, 1)
@@ -198,6 +198,6 @@ def test_real_sets_have_their_counts(
     found = open_keypoints(root / f"annotations/person_keypoints_{part}.json", root / images)
     assert (len(found), len(found.pictures())) == (people, pictures)
     assert sum(int((found.people[index].joints[:, 2] > 0).sum()) for index in range(len(found))) == labelled
-    assert found.read(len(found) - 1).image.dtype == np.uint8
+    assert found.read(len(found) - 1).content.dtype == np.uint8
     if folder != "lspet_pose":
         assert found.skeleton == COCO_SKELETON

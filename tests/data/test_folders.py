@@ -45,9 +45,9 @@ def test_a_split_is_read_in_sorted_order(full_tree) -> None:
     assert opened.names == ("a", "b", "c")
     assert [opened.read(index).name for index in range(3)] == ["r0", "r1", "r2"]
     sample = opened.read(1)
-    assert sample.image.shape == (12, 16, 3)
+    assert sample.content.shape == (12, 16, 3)
     assert sample.truth.dtype == np.uint8
-    assert np.array_equal(sample.image, read_image(full_tree.root / "images/train/r1.png"))
+    assert np.array_equal(sample.content, read_image(full_tree.root / "images/train/r1.png"))
     assert np.array_equal(np.unique(sample.truth), [0, 1, 2])
 
 
@@ -286,6 +286,6 @@ def test_toycity_is_opened_as_described(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(opened) == 2
     assert len(opened.names) == len(opened.colors) == len(description.names)
     sample = opened.read(1)
-    assert sample.image.shape == (32, 48, 3)
+    assert sample.content.shape == (32, 48, 3)
     assert sample.truth.shape == (32, 48)
     assert sample.truth.max() < len(description.names)

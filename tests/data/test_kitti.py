@@ -182,7 +182,7 @@ def test_frames_are_read(tmp_path: Path, image: str | None) -> None:
     scene = train.scene(1)
     assert (scene.objects.types, scene.image_size, scene.index) == (("Car", "Pedestrian"), sample.truth.image_size, 1)
     again = pickle.loads(pickle.dumps(train)).read(1)  # as the processes that read get it
-    assert np.array_equal(again.image, sample.image)
+    assert np.array_equal(again.content, sample.content)
 
 
 def test_a_frame_without_an_image_has_the_size_of_anothers(root: Path) -> None:
@@ -229,7 +229,7 @@ def test_the_mark_before_a_list_of_windows_is_no_part_of_it(root: Path) -> None:
 
 def test_the_cloud_is_cut_to_what_the_camera_sees(root: Path) -> None:
     train = train_of(root)
-    points = train.read(1).image
+    points = train.read(1).content
     whole = cloud(SCENES["000000"])
     assert points.dtype == np.float32
     # By hand: 0.27 m behind the lidar, 360 pixels of focal length, the middle of the image at column 310, row 86.
@@ -252,7 +252,7 @@ def test_a_frame_to_predict_needs_no_label(root: Path) -> None:
     scene = read_scene(frame, 0)
     assert (len(scene.objects), scene.image_size) == (0, IMAGE_SIZE)
     labelled_frame = open_split(describe(root, train={"kitti": "training", "list": "ImageSets/val.txt"}), "train")
-    assert np.array_equal(read_cloud(frame_at(labelled_frame.frames[0].points), scene), labelled_frame.read(0).image)
+    assert np.array_equal(read_cloud(frame_at(labelled_frame.frames[0].points), scene), labelled_frame.read(0).content)
     (root / "training" / "calib" / "000000.txt").unlink()
     message = message_of(frame_at, root / "training" / "velodyne" / "000000.bin")
     assert "000000.bin has no calibration" in message
@@ -328,7 +328,7 @@ def test_what_is_wrong_with_a_frame_is_told_when_it_is_read(root: Path, file: st
 
 def test_a_cloud_may_be_empty(root: Path) -> None:
     write_points(root / "training" / "velodyne" / "000001.bin", np.zeros((0, 4), np.float32))
-    assert train_of(root).read(0).image.shape == (0, 4)
+    assert train_of(root).read(0).content.shape == (0, 4)
 
 
 def test_the_doctor_has_nothing_to_say_of_a_sound_set(root: Path) -> None:

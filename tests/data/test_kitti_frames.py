@@ -234,13 +234,13 @@ def test_each_real_object_has_points_in_its_box() -> None:
     dataset = real_set()
     seen = 0
     for index, (frame, objects, calibration, _) in enumerate(real_objects()):
-        inside = points_in_boxes(dataset.read(index).image, to_lidar(objects, calibration)).sum(1)
+        inside = points_in_boxes(dataset.read(index).content, to_lidar(objects, calibration)).sum(1)
         assert (inside > 0).all(), (frame, objects.types, inside)
         seen += len(inside)
         # Where they lie tells a box at its bottom from one at its middle: of large ones they fill the upper half too.
         for box, count in zip(to_lidar(objects, calibration), inside, strict=True):
             if count > 500:
-                z = dataset.read(index).image[points_in_boxes(dataset.read(index).image, box[None])[0], 2]
+                z = dataset.read(index).content[points_in_boxes(dataset.read(index).content, box[None])[0], 2]
                 assert z.max() > box[2] + 0.25 * box[5], frame
                 assert z.min() < box[2] - 0.25 * box[5], frame
     assert seen == 38 + 21 + 11 + 3

@@ -47,7 +47,7 @@ class Numbered:
     def read(self, index: int) -> Sample:
         size = (6 + index % 3, 8)
         return Sample(
-            image=np.full((*size, 3), index, np.uint8), truth=np.full(size, index, np.uint8), name=f"sample {index}"
+            content=np.full((*size, 3), index, np.uint8), truth=np.full(size, index, np.uint8), name=f"sample {index}"
         )
 
 
@@ -128,7 +128,7 @@ def test_evaluation_shows_all_in_order_with_masks_as_they_are(workers: int) -> N
         (image, mask) for batch in read for image, mask in zip(batch.inputs, batch.truths, strict=True)
     ):
         sample = dataset.read(index)
-        assert np.array_equal(image.permute(1, 2, 0).numpy(), evaluation_view(sample.image, (4, 5)))
+        assert np.array_equal(image.permute(1, 2, 0).numpy(), evaluation_view(sample.content, (4, 5)))
         assert mask.dtype == np.uint8
         assert np.array_equal(mask, sample.truth)
 

@@ -301,12 +301,12 @@ def test_the_objects_of_real_frames(cache: Path) -> None:
     for number in range(len(dataset)):
         sample = dataset.read(number)
         known = boxes_of(sample.truth.objects, NAMES, sample.truth.calibration)
-        inside = points_in_boxes(sample.image, known.boxes)
+        inside = points_in_boxes(sample.content, known.boxes)
         for box, label, mask in zip(known.boxes, known.labels, inside, strict=True):
             if mask.sum() >= LEAST_POINTS:
                 assert np.array_equal(found.boxes[index], box)
                 assert (found.labels[index], found.scenes[index]) == (label, number)
-                assert np.array_equal(found.points_of(index), sample.image[mask])
+                assert np.array_equal(found.points_of(index), sample.content[mask])
                 index += 1
     assert index == len(found) == 36
     assert np.bincount(found.labels).tolist() == [19, 12, 5]

@@ -39,7 +39,7 @@ def sample(image: NDArray[np.uint8], box: tuple[float, ...], joints: list[list[f
         score=1.0,
         index=0,
     )
-    return Sample(image=image, truth=truth, name="x")
+    return Sample(content=image, truth=truth, name="x")
 
 
 def peak(image: NDArray[np.uint8]) -> tuple[float, float]:

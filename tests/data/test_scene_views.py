@@ -78,7 +78,7 @@ def test_without_augmentation_training_sees_evaluations_cloud(sample: Sample[Sce
         assert boxes.scores.tolist() == [1, 1, 1, 1]
         orders.add(tuple(cloud[:, 3]))
     assert len(orders) == 3, "the order is random"
-    assert np.array_equal(evaluation_cloud(sample), sample.image)
+    assert np.array_equal(evaluation_cloud(sample), sample.content)
 
 
 def test_the_same_seed_gives_the_same_view(sample: Sample[Scene]) -> None:
@@ -95,13 +95,13 @@ def test_the_same_seed_gives_the_same_view(sample: Sample[Scene]) -> None:
     {"flip": 0.5, "rotation": 180.0, "scale": (0.5, 2.0)},
 ])  # fmt: skip
 def test_the_points_in_a_box_stay_in_it(sample: Sample[Scene], change: dict[str, Any]) -> None:
-    before = inside(sample.image, labelled(sample))
+    before = inside(sample.content, labelled(sample))
     assert [len(points) for points in before] == [30] * 4
     for seed in range(25):
         cloud, boxes = seen(sample, seed, **change)
         assert not np.allclose(boxes.boxes, labelled(sample).boxes)
         assert inside(cloud, boxes) == before
-        assert sorted(cloud[:, 3]) == sorted(sample.image[:, 3]), "no point comes or goes"
+        assert sorted(cloud[:, 3]) == sorted(sample.content[:, 3]), "no point comes or goes"
         assert (boxes.boxes[:, 6] >= -np.pi).all()
         assert (boxes.boxes[:, 6] < np.pi).all()
 
@@ -111,7 +111,7 @@ def test_fronts_stay_fronts_and_a_mirror_changes_left_and_right(flip: float) -> 
     # One point in the front left upper corner of each box, which one that had turned round would have elsewhere.
     share = np.array([[0.4, 0.4, 0.4]])
     points = np.concatenate([points_at(box, share, 9.0) for box in (CAR, WALKER, OTHER_CAR)])
-    sample = replace(scene({CAR: "Car", WALKER: "Pedestrian", OTHER_CAR: "Car"}), image=points)
+    sample = replace(scene({CAR: "Car", WALKER: "Pedestrian", OTHER_CAR: "Car"}), content=points)
     for seed in range(25):
         cloud, boxes = seen(sample, seed, flip=flip, rotation=180.0, scale=(0.5, 2.0))
         for box, mask in zip(boxes.boxes, points_in_boxes(cloud, boxes.boxes), strict=True):
@@ -121,7 +121,7 @@ def test_fronts_stay_fronts_and_a_mirror_changes_left_and_right(flip: float) -> 
 
 def test_a_mirror_is_of_left_and_right(sample: Sample[Scene]) -> None:
     cloud, boxes = seen(sample, flip=1.0)
-    assert np.array_equal(in_order(cloud), in_order(sample.image * np.float32([1, -1, 1, 1])))
+    assert np.array_equal(in_order(cloud), in_order(sample.content * np.float32([1, -1, 1, 1])))
     first = labelled(sample).boxes
     assert boxes.boxes[:, 1] == pytest.approx(-first[:, 1])
     assert boxes.boxes[:, 6] == pytest.approx(-first[:, 6])
@@ -133,11 +133,11 @@ def test_heights_stay_but_for_the_scale(sample: Sample[Scene]) -> None:
     for seed in range(5):
         cloud, boxes = seen(sample, seed, flip=0.5, rotation=180.0)
         assert boxes.boxes[:, 2:6] == pytest.approx(first[:, 2:6])
-        assert np.array_equal(np.sort(cloud[:, 2]), np.sort(sample.image[:, 2]))
+        assert np.array_equal(np.sort(cloud[:, 2]), np.sort(sample.content[:, 2]))
         cloud, boxes = seen(sample, seed, scale=(0.5, 2.0))
         factor = boxes.boxes[0, 0] / first[0, 0]
         assert boxes.boxes[:, :6] == pytest.approx(factor * first[:, :6])
-        assert in_order(cloud)[:, :3] == pytest.approx(factor * in_order(sample.image)[:, :3], rel=1e-5)
+        assert in_order(cloud)[:, :3] == pytest.approx(factor * in_order(sample.content)[:, :3], rel=1e-5)
 
 
 def test_turns_scales_and_mirrors_are_drawn_from_their_ranges() -> None:
@@ -176,11 +176,11 @@ def test_one_options_value_does_not_change_what_the_others_draw(sample: Sample[S
 
 
 def test_what_was_read_is_not_changed(sample: Sample[Scene], tmp_path: Path) -> None:
-    cloud, boxes = sample.image.copy(), labelled(sample).boxes
-    sample.image.flags.writeable = False
+    cloud, boxes = sample.content.copy(), labelled(sample).boxes
+    sample.content.flags.writeable = False
     for database in (None, pasting(tmp_path)):
         seen(sample, 1, database, flip=1.0, rotation=45.0, scale=(0.9, 1.1), objects=(9, 9, 9))
-    assert np.array_equal(sample.image, cloud)
+    assert np.array_equal(sample.content, cloud)
     assert np.array_equal(labelled(sample).boxes, boxes)
 
 
@@ -236,8 +236,8 @@ def test_objects_of_other_scenes_fill_a_scene_up(sample: Sample[Scene], tmp_path
         assert len(set(objects)) == len(objects)
         assert (database.scenes[objects] != 0).all(), "scene 0 is the sample itself"
         assert np.array_equal(database.labels[objects], boxes.labels[4:])
-        kept = ~points_in_boxes(sample.image, new).any(axis=0)
-        expected = [sample.image[kept], *(database.points_of(index) for index in objects)]
+        kept = ~points_in_boxes(sample.content, new).any(axis=0)
+        expected = [sample.content[kept], *(database.points_of(index) for index in objects)]
         assert np.array_equal(in_order(cloud), in_order(np.concatenate(expected)))
         assert inside(cloud, boxes)[4:] == [{100.0 + index} for index in objects]
     counts = np.array(counts)
@@ -256,7 +256,7 @@ def test_a_scene_that_is_full_already_gets_nothing(sample: Sample[Scene], tmp_pa
 def test_points_of_the_scene_where_an_object_is_put_go() -> None:
     rng = np.random.default_rng(0)
     there = np.concatenate([points_on(CAR, 20, rng, 1.0), points_on(VAN, 7, rng, 2.0)])
-    cloud, boxes = seen(replace(scene({}), image=there), 0, one_object(CAR), objects=(1, 1, 1))
+    cloud, boxes = seen(replace(scene({}), content=there), 0, one_object(CAR), objects=(1, 1, 1))
     assert boxes.boxes == pytest.approx(np.array([CAR]))
     assert sorted(np.floor(cloud[:, 3])) == [2.0] * 7 + [100.0] * 5
 

@@ -85,7 +85,7 @@ def test_a_set_of_few_classes_has_no_top5() -> None:
 
 def test_the_prediction_is_a_probability_and_is_written(tmp_path: Path) -> None:
     image = np.zeros((20, 30, 3), np.uint8)
-    sample = Sample(image=image, truth=1, name="bee/bee0")
+    sample = Sample(content=image, truth=1, name="bee/bee0")
     prediction = task().decode(torch.log(torch.tensor([0.1, 0.5, 0.2, 0.1, 0.05, 0.03, 0.02])), sample, (8, 8))
     assert prediction.tolist() == pytest.approx([0.1, 0.5, 0.2, 0.1, 0.05, 0.03, 0.02])
     file = task().save(tmp_path, "bee_bee0", [prediction], [sample])
@@ -105,7 +105,7 @@ def test_boxes_are_refused() -> None:
 def test_the_training_view_without_augmentation_is_the_evaluation_view() -> None:
     ours = task()
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    sample = Sample(image=image, truth=4, name="x")
+    sample = Sample(content=image, truth=4, name="x")
     options = settled(AugmentOptions.none(), ours.own, "classification", "augment")
     view, target = ours.training_view(sample, (16, 16), options, np.random.default_rng(1))
     assert np.array_equal(view, ours.evaluation_view(sample, (16, 16)))

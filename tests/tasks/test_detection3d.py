@@ -195,9 +195,9 @@ def test_the_training_view_is_the_cloud_with_the_anchors_of_its_boxes(frames: Ki
     sample = frames.read(1)
     cloud, targets = task().training_view(sample, INPUT, augment(), np.random.default_rng(0))
     assert cloud.dtype == np.float32
-    assert np.array_equal(np.unique(cloud, axis=0), np.unique(sample.image, axis=0))
+    assert np.array_equal(np.unique(cloud, axis=0), np.unique(sample.content, axis=0))
     assert np.array_equal(targets, assigned(GRID, true_boxes(sample.truth)))
-    assert np.array_equal(task().evaluation_view(sample, INPUT), sample.image)
+    assert np.array_equal(task().evaluation_view(sample, INPUT), sample.content)
     # The targets follow the boxes where the cloud is turned.
     turned = task().training_view(sample, INPUT, augment(rotation=45.0), np.random.default_rng(0))[1]
     assert not np.array_equal(turned[:, 0], targets[:, 0])
@@ -215,7 +215,7 @@ def test_views_fill_scenes_up_with_objects_of_others(frames: KittiSet) -> None:
     again = pickle.loads(pickle.dumps(views))
     sample = frames.read(1)
     cloud, targets = views.training_view(sample, INPUT, options, np.random.default_rng(2))
-    assert len(cloud) > len(sample.image)
+    assert len(cloud) > len(sample.content)
     assert (targets[:, 1] >= 0).sum() > (assigned(GRID, true_boxes(sample.truth))[:, 1] >= 0).sum()
     assert np.array_equal(again.training_view(sample, INPUT, options, np.random.default_rng(2))[1], targets)
     plain = ours.training_view(sample, INPUT, options, np.random.default_rng(2))[1]
@@ -325,7 +325,7 @@ def test_what_is_asked_in_vain_is_refused() -> None:
 def test_a_file_of_points_is_read_with_what_lies_beside_it(folder: Path, frames: KittiSet, tmp_path: Path) -> None:
     ours = task()
     (sample,) = ours.unlabelled(frames.frames[1].points, None)
-    assert np.array_equal(sample.image, frames.read(1).image)
+    assert np.array_equal(sample.content, frames.read(1).content)
     assert (sample.name, len(sample.truth.objects), sample.truth.image) == ("000001", 0, frames.frames[1].image)
     (bare,) = ours.unlabelled(frames.frames[3].points, None)
     assert bare.truth.image is None

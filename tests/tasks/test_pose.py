@@ -160,7 +160,7 @@ def test_the_flip_test_sees_mirrored_maps_as_the_images_own(tmp_path: Path) -> N
 
 def test_what_is_asked_in_vain_is_refused(tmp_path: Path) -> None:
     task, file = pose_task(), tmp_path / "x"
-    Image.fromarray(open_set(tmp_path).read(0).image).save(file, "png")
+    Image.fromarray(open_set(tmp_path).read(0).content).save(file, "png")
     with pytest.raises(InputError, match=r"Unknown decoder 'darc'. Did you mean 'dark'"):
         pose_task(decoder="darc")
     with pytest.raises(InputError, match=r"input size is 64x50; for pose height and width must be divisible by 4"):

@@ -27,7 +27,7 @@ def task() -> Task:
 
 
 def blank(height: int, width: int) -> Sample:
-    return Sample(image=np.zeros((height, width, 3), np.uint8), truth=None, name="blank")
+    return Sample(content=np.zeros((height, width, 3), np.uint8), truth=None, name="blank")
 
 
 def make_score() -> Score:
@@ -114,7 +114,7 @@ def test_the_score_is_over_the_set_and_not_the_mean_of_images() -> None:
 def test_draw_lays_panels_side_by_side() -> None:
     image = np.full((6, 10, 3), 100, np.uint8)
     prediction = np.zeros((6, 10), np.uint8)
-    truth = Sample(image=image, truth=np.full((6, 10), 1, np.uint8), name="a")
+    truth = Sample(content=image, truth=np.full((6, 10), 1, np.uint8), name="a")
     with_truth, without = task().draw([prediction], [truth]), task().draw([prediction], [replace(truth, truth=None)])
     assert (with_truth.size, without.size) == ((10 * 3 + 2 * 4, 6), (10 * 2 + 4, 6))
     assert with_truth.mode == "RGB"

@@ -240,8 +240,8 @@ def open_session(
                 description, opened = _open_splits(data, splits)
                 task = make_task(description, targets, evaluation)
                 if input_size is None:
-                    first = next(iter(opened.values())).read(0).image
-                    input_size = InputSize(*(task.usual_input or first.shape[:2]))
+                    first = next(iter(opened.values()))
+                    input_size = InputSize(*(task.usual_input or first.read(0).content.shape[:2]))
                 task.check_input(input_size)
     if cache and not is_in_memory(description):
         with processes.sharing_errors():

@@ -28,7 +28,7 @@ class ClassSet:
     def read(self, index: int) -> Sample[int]:
         """Decode image `index`, uint8 (H, W, 3). Raises InputError naming the file."""
         file, label, name = self.images[index]
-        return Sample(image=read_image(file), truth=label, name=name)
+        return Sample(content=read_image(file), truth=label, name=name)
 
     def pictures(self) -> dict[str, list[int]]:
         """Return the samples of each picture by its name: one."""

@@ -75,7 +75,7 @@ class KeypointSet:
 
     def read(self, index: int) -> Sample[Person]:
         """Return person `index` with the whole image, uint8 (H, W, 3), read-only. Raises InputError naming the file."""
-        return Sample(image=_image_of(self.files[index]), truth=self.people[index], name=self.stems[index])
+        return Sample(content=_image_of(self.files[index]), truth=self.people[index], name=self.stems[index])
 
     def pictures(self) -> dict[str, list[int]]:
         """Return the samples of each image by its name, in order."""

@@ -60,7 +60,7 @@ class FolderSet:
         mask = read_mask(pair.mask, self.labels)
         if image.shape[:2] != mask.shape:
             raise sizes_differ(pair, (image.shape[0], image.shape[1]), (mask.shape[0], mask.shape[1]))
-        return Sample(image=image, truth=mask, name=pair.name)
+        return Sample(content=image, truth=mask, name=pair.name)
 
 
 def find_pairs(description: DataDescription, split: Split) -> Pairing:

@@ -73,7 +73,7 @@ class KittiSet:
         KITTI labels what its camera sees; what is beside is unknown. Raises InputError as `scene` and `read_points`.
         """
         frame, scene = self.frames[index], self.scene(index)
-        return Sample(image=read_cloud(frame, scene), truth=scene, name=frame.name)
+        return Sample(content=read_cloud(frame, scene), truth=scene, name=frame.name)
 
     def scene(self, index: int) -> Scene:
         """Return what is known of frame `index`, without its points.

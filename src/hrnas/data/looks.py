@@ -131,16 +131,19 @@ def _look(
 
 def _mask_look(dataset: DataSet, name: str, samples: list[Sample[Mask]]) -> Look:
     sample = samples[0]
-    return _of_mask(name, sample.image, sample.truth, dataset.colors, {})
+    return _of_mask(name, sample.content, sample.truth, dataset.colors, {})
 
 
 def _people_look(dataset: Any, name: str, samples: list[Sample[Any]]) -> Look:
     people = [sample.truth for sample in samples]
     return Look(
         name=name,
-        image=samples[0].image,
+        image=samples[0].content,
         labels=lambda: draw_people(
-            samples[0].image, dataset.skeleton, [person.joints for person in people], [person.box for person in people]
+            samples[0].content,
+            dataset.skeleton,
+            [person.joints for person in people],
+            [person.box for person in people],
         ),
         is_photo=True,
         counts=sum((person.joints[:, 2] > 0 for person in people), np.zeros(len(dataset.names), np.int64)),
@@ -154,7 +157,7 @@ def _class_look(dataset: DataSet, name: str, samples: list[Sample[int]]) -> Look
     counts[sample.truth] = 1
     return Look(
         name=name,
-        image=sample.image,
+        image=sample.content,
         labels=lambda: name_tile(dataset.names[sample.truth], dataset.colors[sample.truth]),
         counts=counts,
         total=1,
@@ -162,7 +165,7 @@ def _class_look(dataset: DataSet, name: str, samples: list[Sample[int]]) -> Look
 
 
 def _scene_look(dataset: Any, name: str, samples: list[Sample[Scene]]) -> Look:
-    cloud, scene = samples[0].image, samples[0].truth
+    cloud, scene = samples[0].content, samples[0].truth
     boxes = boxes_of(scene.objects, dataset.names, scene.calibration)
     image = None
     if scene.image is not None:

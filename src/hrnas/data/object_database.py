@@ -110,10 +110,10 @@ def _cut_out(dataset: KittiSet, progress: ShowProgress) -> Arrays:
     for index, sample in _read(dataset, progress):
         known = boxes_of(sample.truth.objects, dataset.names, sample.truth.calibration)
         for box, label, inside in zip(
-            known.boxes, known.labels, points_in_boxes(sample.image, known.boxes), strict=True
+            known.boxes, known.labels, points_in_boxes(sample.content, known.boxes), strict=True
         ):  # fmt: skip
             if inside.sum() >= LEAST_POINTS:
-                found["points"].append(sample.image[inside])
+                found["points"].append(sample.content[inside])
                 found["ends"].append(inside.sum(keepdims=True))
                 found["boxes"].append(box[None])
                 found["labels"].append(label[None])

@@ -72,7 +72,7 @@ def moved(points: Points, transform: Transform) -> NDArray[np.float64]:
 
 def evaluation_view(sample: Sample[Person], input_size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return what evaluation sees of a person, uint8 (H, W, 3): the padded box."""
-    return np.array(seen(sample.image, image_to_input(sample.truth.box, input_size), input_size))
+    return np.array(seen(sample.content, image_to_input(sample.truth.box, input_size), input_size))
 
 
 def training_view(
@@ -109,7 +109,7 @@ def training_view(
         degrees=degrees,
         flip=flip,
     )
-    view = vary_colors(seen(sample.image, transform, input_size), options, rng)
+    view = vary_colors(seen(sample.content, transform, input_size), options, rng)
     return np.array(view), _moved_joints(person, transform, input_size, skeleton if flip else None)
 
 

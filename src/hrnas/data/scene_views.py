@@ -36,7 +36,7 @@ def usual_objects(classes: Sequence[BoxClass]) -> tuple[int, ...]:
 
 def evaluation_cloud(sample: Sample[Scene]) -> Cloud:
     """Return what evaluation sees of a scene: the cloud (P, 4) as it was read."""
-    return np.ascontiguousarray(sample.image, np.float32)
+    return np.ascontiguousarray(sample.content, np.float32)
 
 
 def training_cloud(
@@ -59,7 +59,7 @@ def training_cloud(
     mirrored, turned, scaled = rng.random(3)
     scene = sample.truth
     boxes = boxes_of(scene.objects, [known.name for known in classes], scene.calibration)
-    cloud = np.asarray(sample.image, np.float32)
+    cloud = np.asarray(sample.content, np.float32)
     if database is not None and options.objects:
         cloud, boxes = _filled_up(cloud, boxes, scene, database, options.objects, rng)
     cloud = cloud[rng.permutation(len(cloud))]  # a copy: the set may share its clouds

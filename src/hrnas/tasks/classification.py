@@ -82,11 +82,11 @@ class Classification(ImageTask):
         self, sample: Sample[int], input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return a random crop, uint8 (H, W, 3), and the class index, int64 ()."""
-        return training_crop(sample.image, input_size, options, rng), np.array(sample.truth, np.int64)
+        return training_crop(sample.content, input_size, options, rng), np.array(sample.truth, np.int64)
 
     def evaluation_view(self, sample: Sample[Any], input_size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return the middle of the image, uint8 (H, W, 3)."""
-        return evaluation_crop(sample.image, input_size)
+        return evaluation_crop(sample.content, input_size)
 
     def check_input(self, input_size: tuple[int, int]) -> None:
         """Any size will do."""
@@ -118,12 +118,12 @@ class Classification(ImageTask):
         """Return the image as a sample; it takes no boxes."""
         if boxes is not None:
             raise InputError("boxes are given; a classification looks at whole images. Leave them out.")
-        return [Sample(image=read_image(file), truth=None, name=file.name)]
+        return [Sample(content=read_image(file), truth=None, name=file.name)]
 
     def draw(self, predictions: Sequence[NDArray[np.float32]], samples: Sequence[Sample[int | None]]) -> Image.Image:
         """Return the image beside its likeliest classes, the true one marked where it is known."""
         font, small = ImageFont.load_default(size=14), ImageFont.load_default(size=12)
-        image, truth = samples[0].image, samples[0].truth
+        image, truth = samples[0].content, samples[0].truth
         height = max(image.shape[0], _PANEL)
         picture = Image.new("RGB", (image.shape[1] + _PANEL, height), "white")
         picture.paste(Image.fromarray(image), (0, 0))

@@ -164,7 +164,7 @@ class Detection3D:
             raise InputError("boxes are given; a detection finds them. Leave them out.")
         frame = frame_at(file)
         scene = read_scene(frame, 0)
-        return [Sample(image=read_cloud(frame, scene), truth=scene, name=frame.name)]
+        return [Sample(content=read_cloud(frame, scene), truth=scene, name=frame.name)]
 
     def draw(self, predictions: Sequence[Boxes3D], samples: Sequence[Sample[Scene]]) -> Image.Image:
         """Return the boxes in the camera's image, over them the cloud from above; true boxes dashed, where known.
@@ -172,7 +172,7 @@ class Detection3D:
         An image that cannot be read is left out as one that is not there: the boxes are of the points alone.
         Boxes that the network is hardly sure of are left out.
         """
-        scene, cloud = samples[0].truth, samples[0].image
+        scene, cloud = samples[0].truth, samples[0].content
         likely = predictions[0].scores >= DRAWN_SCORE
         found = Boxes3D(
             boxes=predictions[0].boxes[likely],

@@ -147,7 +147,7 @@ class Pose(ImageTask):
             )
             for index, box in enumerate(given)
         ]
-        return [Sample(image=image, truth=person, name=name) for person in people]
+        return [Sample(content=image, truth=person, name=name) for person in people]
 
     def draw(self, predictions: Sequence[Joints], samples: Sequence[Sample[Person]]) -> Image.Image:
         """Return truth, where joints are labelled | prediction, both over the image, with the boxes.
@@ -155,7 +155,7 @@ class Pose(ImageTask):
         Boxes that a detector is hardly sure of are left out. In the truth hidden joints are hollow, in the prediction
         those of a score of at most 0.2.
         """
-        image = samples[0].image
+        image = samples[0].content
         shown = [place for place, sample in enumerate(samples) if sample.truth.score >= DRAWN_SCORE] or [0]
         predictions, samples = [predictions[place] for place in shown], [samples[place] for place in shown]
         boxes = [sample.truth.box for sample in samples]

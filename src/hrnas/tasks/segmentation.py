@@ -86,11 +86,11 @@ class Segmentation(ImageTask):
         self, sample: Sample[Mask], input_size: tuple[int, int], options: AugmentOptions, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], Mask]:
         """Return a random view and its mask, uint8 (H, W, 3) and (H, W)."""
-        return training_view(sample.image, sample.truth, input_size, options, rng, self._size)
+        return training_view(sample.content, sample.truth, input_size, options, rng, self._size)
 
     def evaluation_view(self, sample: Sample[Mask], input_size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return the whole image at the evaluation size, or at the input size where there is none."""
-        return evaluation_view(sample.image, input_size, self._size)
+        return evaluation_view(sample.content, input_size, self._size)
 
     def check_input(self, input_size: tuple[int, int]) -> None:
         """Any size will do."""
@@ -123,18 +123,18 @@ class Segmentation(ImageTask):
 
     def decode(self, outputs: Tensor, sample: Sample[Any], input_size: tuple[int, int]) -> Mask:
         """Return the mask of class indices, uint8 (h, w), from logits (K, H', W')."""
-        height, width = sample.image.shape[:2]
+        height, width = sample.content.shape[:2]
         return predict_mask(outputs, (height, width)).to(torch.uint8).cpu().numpy()
 
     def unlabelled(self, file: Path, boxes: Sequence[Any] | None) -> list[Sample[Any]]:
         """Return the image as a sample; it takes no boxes."""
         if boxes is not None:
             raise InputError("boxes are given; a segmentation labels whole images. Leave them out.")
-        return [Sample(image=read_image(file), truth=None, name=file.name)]
+        return [Sample(content=read_image(file), truth=None, name=file.name)]
 
     def draw(self, predictions: Sequence[Mask], samples: Sequence[Sample[Mask | None]]) -> Image.Image:
         """Return image | truth, where there is one | prediction laid over the image, side by side."""
-        image = samples[0].image
+        image = samples[0].content
         panels = [image]
         if samples[0].truth is not None:
             panels.append(colorize(samples[0].truth, self.colors))

@@ -21,7 +21,7 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> ToyCityCrops:
 
 def same(a: ToyCityCrops, b: ToyCityCrops, index: int) -> bool:
     x, y = a.read(index), b.read(index)
-    return np.array_equal(x.image, y.image) and (x.truth, x.name) == (y.truth, y.name)
+    return np.array_equal(x.content, y.content) and (x.truth, x.name) == (y.truth, y.name)
 
 
 def test_samples_are_as_promised(crops):
@@ -30,7 +30,7 @@ def test_samples_are_as_promised(crops):
     assert [crops.read(index).truth for index in range(LENGTH)] == list(range(11))
     assert len({crops.read(index).name for index in range(LENGTH)}) == LENGTH
     assert crops.pictures() == {crops.read(index).name: [index] for index in range(LENGTH)}
-    sizes = {crops.read(index).image.shape for index in range(LENGTH)}
+    sizes = {crops.read(index).content.shape for index in range(LENGTH)}
     assert len(sizes) > 5
     for height, width, _ in sizes:
         assert max(height, width) >= 20
@@ -79,7 +79,7 @@ def test_crops_are_cut_from_the_scene_as_it_is(crops):
     taken = {label for label, _, _ in find_crops(world, picture)}
     for label in taken:
         left, top, wide, high = next(edges for one, edges, _ in find_crops(world, picture) if one == label)
-        assert np.array_equal(crops.read(label).image, picture.image[top : top + high, left : left + wide])
+        assert np.array_equal(crops.read(label).content, picture.image[top : top + high, left : left + wide])
     assert len(taken) > 2
 
 
@@ -110,8 +110,8 @@ def test_the_second_start_reads_the_cache_and_a_harmed_file_is_made_again(tmp_pa
 
 
 def test_index_out_of_range_and_copies(crops):
-    before = crops.read(3).image.copy()
-    crops.read(3).image[:] = 0
-    assert np.array_equal(crops.read(3).image, before)
+    before = crops.read(3).content.copy()
+    crops.read(3).content[:] = 0
+    assert np.array_equal(crops.read(3).content, before)
     with pytest.raises(IndexError, match=r"crops 0\.\.10, got -1"):
         crops.read(-1)

@@ -56,7 +56,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
 
 
 def same(a: KittiSet, b: KittiSet, index: int) -> bool:
-    x, y = a.read(index).image, b.read(index).image
+    x, y = a.read(index).content, b.read(index).content
     assert len(x)
     return np.array_equal(x, y)
 
@@ -66,9 +66,9 @@ def test_the_reader_of_kitti_gives_back_the_frame(tmp_path):
     sample = scenes.read(0)
     frame = real_frame()
     assert (len(scenes), scenes.names, scenes.classes) == (1, ("Car", "Pedestrian", "Cyclist"), CLASSES)
-    assert (sample.image.dtype, sample.name) == (np.float32, "000000")
-    assert np.array_equal(sample.image, frame.points[in_view(frame.points, frame.calibration, IMAGE_SIZE)])
-    assert len(sample.image) > 12_000
+    assert (sample.content.dtype, sample.name) == (np.float32, "000000")
+    assert np.array_equal(sample.content, frame.points[in_view(frame.points, frame.calibration, IMAGE_SIZE)])
+    assert len(sample.content) > 12_000
     for name in ("p2", "r0_rect", "tr_velo_to_cam"):
         assert np.array_equal(getattr(sample.truth.calibration, name), getattr(frame.calibration, name))
     assert sample.truth.objects.types == frame.objects.types
@@ -120,7 +120,7 @@ def test_a_harmed_split_is_made_anew(drawn, tmp_path, harm):
     (folder,) = tmp_path.iterdir()
     points = folder / "training" / "velodyne" / "000001.bin"
     whole = {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    kept = [first.read(index).image for index in range(2)]
+    kept = [first.read(index).content for index in range(2)]
     contents = folder / "contents.json"
     if harm == "cut":
         points.write_bytes(points.read_bytes()[:-16])
@@ -144,7 +144,7 @@ def test_a_harmed_split_is_made_anew(drawn, tmp_path, harm):
         folder.mkdir()
     again = open_toycity_scenes("train", length=2, cache=tmp_path)
     assert len(drawn) == 4
-    assert all(np.array_equal(again.read(index).image, kept[index]) for index in range(2))
+    assert all(np.array_equal(again.read(index).content, kept[index]) for index in range(2))
     assert {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()} == whole
     assert list(tmp_path.iterdir()) == [folder]  # nothing is left beside it
 
@@ -180,7 +180,7 @@ def _open_many(cache: Path, queue: "multiprocessing.Queue[int]") -> None:
     drive_sets.draw_frame = small_frame
     for length in range(1, 9):
         scenes = open_toycity_scenes("train", length=length, cache=cache)
-        assert [int(scenes.read(index).image[0, 1]) for index in range(length)] == list(range(length))
+        assert [int(scenes.read(index).content[0, 1]) for index in range(length)] == list(range(length))
     queue.put(1)
 
 

@@ -23,7 +23,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> ToyCityPeople:
 def same(a: ToyCityPeople, b: ToyCityPeople, index: int) -> bool:
     x, y = a.read(index), b.read(index)
     return (
-        np.array_equal(x.image, y.image)
+        np.array_equal(x.content, y.content)
         and x.name == y.name
         and np.array_equal(x.truth.joints, y.truth.joints)
         and (x.truth.box, x.truth.area, x.truth.image_id) == (y.truth.box, y.truth.area, y.truth.image_id)
@@ -38,7 +38,7 @@ def test_samples_are_as_promised(people):
     for index in range(LENGTH):
         sample = people.read(index)
         person = sample.truth
-        assert (sample.image.shape, sample.image.dtype) == ((*SIZE, 3), np.uint8)
+        assert (sample.content.shape, sample.content.dtype) == ((*SIZE, 3), np.uint8)
         assert (person.joints.shape, person.joints.dtype) == ((17, 3), np.float32)
         assert (person.index, person.annotation_id, person.score) == (index, index + 1, 1.0)
         left, top, wide, high = person.box
@@ -60,7 +60,7 @@ def test_scenes_are_those_of_the_masks_and_boxes_hold_their_persons(people, tmp_
     for index in range(LENGTH):
         sample = people.read(index)
         scene = city.read(sample.truth.image_id)
-        assert np.array_equal(sample.image, scene.image)
+        assert np.array_equal(sample.content, scene.image)
         left, top, wide, high = map(int, sample.truth.box)
         inside = scene.truth[top : top + high, left : left + wide]
         assert np.isin(inside, (person, cyclist)).sum() >= sample.truth.area
@@ -160,9 +160,9 @@ def test_the_second_start_reads_the_cache_and_a_harmed_file_is_made_again(tmp_pa
 def test_reading_gives_copies_and_errors_say_what_to_do(people, tmp_path):
     before = people.read(0).truth.joints.copy()
     people.read(0).truth.joints[:] = 0
-    people.read(0).image[:] = 0
+    people.read(0).content[:] = 0
     assert np.array_equal(people.read(0).truth.joints, before)
-    assert people.read(0).image.any()
+    assert people.read(0).content.any()
     with pytest.raises(IndexError, match=r"persons 0\.\.13, got 14"):
         people.read(LENGTH)
     with pytest.raises(InputError, match="Did you mean 'train'"):

@@ -16,7 +16,7 @@ SMALL = (24, 32)
 
 def same(a: ToyCity, b: ToyCity, index: int) -> bool:
     x, y = a.read(index), b.read(index)
-    return x.image.tobytes() == y.image.tobytes() and x.truth.tobytes() == y.truth.tobytes() and x.name == y.name
+    return x.content.tobytes() == y.content.tobytes() and x.truth.tobytes() == y.truth.tobytes() and x.name == y.name
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +32,11 @@ def test_samples_are_as_promised(full):
     names = set()
     for i in range(32):
         sample = city.read(i)
-        assert (sample.image.shape, sample.image.dtype) == ((96, 128, 3), np.uint8)
+        assert (sample.content.shape, sample.content.dtype) == ((96, 128, 3), np.uint8)
         assert (sample.truth.shape, sample.truth.dtype) == ((96, 128), np.uint8)
         assert sample.truth.max() < len(city.names)
-        assert 30 < sample.image.mean() < 225
-        assert sample.image.std() > 12
+        assert 30 < sample.content.mean() < 225
+        assert sample.content.std() > 12
         names.add(sample.name)
     assert len(names) == 32
 
@@ -64,7 +64,7 @@ def test_every_class_has_a_sensible_share(full, split):
 
 def test_colour_alone_does_not_tell_the_class(full):
     """The class most frequent at a pixel's colour, counted on the very images it is tested on, is often wrong."""
-    images = np.stack([full["train"].read(i).image for i in range(32)]).reshape(-1, 3) >> 4
+    images = np.stack([full["train"].read(i).content for i in range(32)]).reshape(-1, 3) >> 4
     masks = np.stack([full["train"].read(i).truth for i in range(32)]).reshape(-1)
     colour = (images[:, 0].astype(np.int64) << 8) | (images[:, 1].astype(np.int64) << 4) | images[:, 2]
     counts = np.zeros((4096, len(ToyCity.NAMES)))
@@ -78,7 +78,7 @@ def test_bytes_depend_on_neither_order_length_nor_run(tmp_path):
     b = ToyCity("train", size=SMALL, length=3, cache=tmp_path / "b")
     assert all(same(a, b, i) for i in (2, 0, 1))
     assert all(same(a, ToyCity("train", size=SMALL, length=5, cache=tmp_path / "c"), i) for i in range(5))
-    assert len({a.read(i).image.tobytes() for i in range(5)}) == 5
+    assert len({a.read(i).content.tobytes() for i in range(5)}) == 5
 
 
 def test_another_seed_is_another_city(tmp_path):
@@ -105,7 +105,7 @@ def test_a_larger_size_shows_the_same_scene(tmp_path):
 
 
 def test_a_size_that_fills_no_tiles(tmp_path):
-    assert ToyCity("test", size=(19, 37), length=1, cache=tmp_path).read(0).image.shape == (19, 37, 3)
+    assert ToyCity("test", size=(19, 37), length=1, cache=tmp_path).read(0).content.shape == (19, 37, 3)
 
 
 def count_renderings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -203,9 +203,9 @@ def test_where_the_cache_lies(tmp_path, monkeypatch):
 
 def test_read_gives_copies(tmp_path):
     city = ToyCity("test", size=(16, 16), length=1, cache=tmp_path)
-    before = city.read(0).image.copy()
-    city.read(0).image[:] = 0
-    assert np.array_equal(city.read(0).image, before)
+    before = city.read(0).content.copy()
+    city.read(0).content[:] = 0
+    assert np.array_equal(city.read(0).content, before)
 
 
 @pytest.mark.parametrize("index", [-1, 1])

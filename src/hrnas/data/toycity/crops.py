@@ -91,7 +91,7 @@ class ToyCityCrops:
         end = int(self._ends[index])
         image = self._pixels[end - 3 * height * width : end].reshape(height, width, 3).copy()
         label = index % len(_CLASSES)
-        return Sample(image=image, truth=label, name=self._name(index))
+        return Sample(content=image, truth=label, name=self._name(index))
 
     def pictures(self) -> dict[str, list[int]]:
         """Return the samples of each picture by its name: one each."""

@@ -84,7 +84,7 @@ class ToyCityPeople:
             box=(left, top, width, height), joints=self._joints[index].copy(), area=float(self._areas[index]),
             image_id=number, annotation_id=index + 1, score=1.0, index=index,
         )  # fmt: skip
-        return Sample(image=self._images[picture].copy(), truth=person, name=f"{self.split}-{number:05d}-{index:05d}")
+        return Sample(content=self._images[picture].copy(), truth=person, name=f"{self.split}-{number:05d}-{index:05d}")
 
     def pictures(self) -> dict[str, list[int]]:
         """Return the samples of each scene by its name, in order."""
