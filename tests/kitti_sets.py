@@ -93,6 +93,23 @@ def write_set(path: Path, *, image: str | None = ".png") -> Path:
     return path
 
 
+def read_results(file: Path) -> KittiObjects:
+    """Return the objects of a result file, 16 columns a line."""
+    rows = [line.split() for line in file.read_text().splitlines()]
+    table = np.array([[float(value) for value in row[1:]] for row in rows], np.float64).reshape(-1, 15)
+    return KittiObjects(
+        types=tuple(row[0] for row in rows),
+        truncated=table[:, 0],
+        occluded=table[:, 1].astype(np.int64),
+        alphas=table[:, 2],
+        boxes_2d=table[:, 3:7],
+        sizes=table[:, 7:10],
+        locations=table[:, 10:13],
+        rotations=table[:, 13],
+        scores=table[:, 14],
+    )
+
+
 def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the rotation by angles about x, then y, then z."""
     result = np.eye(3)

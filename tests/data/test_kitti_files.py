@@ -1,7 +1,7 @@
 """KITTI's files: what is written is read back to the bit, what is not as it must be is said in a line."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from hrnas.data.kitti_files import (
 )
 from hrnas.errors import InputError
 from hrnas.structures import Calibration, KittiObjects
-from kitti_sets import MINI, camera
+from kitti_sets import MINI, camera, read_results
 
 CAR = "Car 0.00 1 -1.57 599.41 156.40 629.75 189.25 1.50 1.63 3.90 0.47 1.49 20.44 -1.56"
 DONT_CARE = "DontCare -1 -1 -10 503.89 169.71 590.61 190.13 -1 -1 -1 -1000 -1000 -1000 -10"
@@ -154,7 +154,6 @@ def test_labels_are_read_by_their_columns(tmp_path: Path) -> None:
     assert read.locations.tolist() == [[0.47, 1.49, 20.44], [-1000, -1000, -1000]]
     assert read.rotations.tolist() == [-1.56, -10]
     assert read.scores.tolist() == [1, 1]
-    assert read_objects(write(tmp_path / "b.txt", f"{CAR} 0.25\n"), scored=True).scores.tolist() == [0.25]
 
 
 @pytest.mark.parametrize("scored", [False, True])
@@ -162,11 +161,8 @@ def test_objects_are_read_back_to_the_bit(tmp_path: Path, scored: bool) -> None:
     objects = random_objects(200, seed=1)
     file = tmp_path / "a.txt"
     write_objects(file, objects, scored=scored)
-    read = read_objects(file, scored=scored)
-    if not scored:
-        assert (read.scores == 1).all()
-        read = KittiObjects(**{**vars(read), "scores": objects.scores})
-    assert same(read, objects)
+    read = read_results(file) if scored else read_objects(file)
+    assert same(read, objects if scored else replace(objects, scores=np.ones(200)))
     # The kit's readme: a type, then numbers, 15 columns and the score; %lf reads plain decimals wherever it is built.
     number = r"-?\d+\.\d{2,}"
     line = rf"\w+ (-1|{number}) -?\d {' '.join([number] * (13 if scored else 12))}"
@@ -186,28 +182,25 @@ def test_the_mark_before_a_text_of_windows_is_no_part_of_it(tmp_path: Path) -> N
 def test_a_frame_without_objects_is_an_empty_file(tmp_path: Path, scored: bool) -> None:
     write_objects(tmp_path / "a.txt", no_objects(), scored=scored)
     assert (tmp_path / "a.txt").read_bytes() == b""
-    read = read_objects(tmp_path / "a.txt", scored=scored)
+    read = read_objects(tmp_path / "a.txt")
     assert len(read) == 0
     assert (read.boxes_2d.shape, read.locations.shape, read.scores.shape) == ((0, 4), (0, 3), (0,))
 
 
 @pytest.mark.parametrize(
-    ("text", "scored", "message"),
+    ("text", "message"),
     [
-        (CAR.rsplit(" ", 1)[0], False, "line 2 has 14 columns; it must have 15. Mend that line: type, truncated"),
-        (f"{CAR} 0.9", False, "line 2 has 16 columns; it must have 15 (16 columns are a result file's"),
-        (CAR, True, "line 2 has 15 columns; it must have 16 (15 columns are a label file's: a score is missing)"),
-        (f"{CAR} 0.9 1", True, "line 2 has 17 columns; it must have 16."),
-        (CAR.replace("1.63", "wide"), False, "line 2, column 10: 'wide' is not a finite number"),
-        (CAR.replace("-1.57", "nan"), False, "line 2, column 4: 'nan' is not a finite number"),
-        (f"{CAR} inf", True, "line 2, column 16: 'inf' is not a finite number"),
-        (CAR.replace(" 1 ", " 4 "), False, "line 2, column 3: occluded is '4'; it must be 0, 1, 2, 3, or -1"),
-        (CAR.replace(" 1 ", " 0.5 "), False, "line 2, column 3: occluded is '0.5'"),
+        (CAR.rsplit(" ", 1)[0], "line 2 has 14 columns; it must have 15. Mend that line: type, truncated"),
+        (f"{CAR} 0.9", "line 2 has 16 columns; it must have 15 (16 columns are a result file's"),
+        (f"{CAR} 0.9 1", "line 2 has 17 columns; it must have 15."),
+        (CAR.replace("1.63", "wide"), "line 2, column 10: 'wide' is not a finite number"),
+        (CAR.replace("-1.57", "nan"), "line 2, column 4: 'nan' is not a finite number"),
+        (CAR.replace(" 1 ", " 4 "), "line 2, column 3: occluded is '4'; it must be 0, 1, 2, 3, or -1"),
+        (CAR.replace(" 1 ", " 0.5 "), "line 2, column 3: occluded is '0.5'"),
     ],
 )
-def test_lines_that_are_not_as_they_must_be_are_told(tmp_path: Path, text: str, scored: bool, message: str) -> None:
-    first = f"{CAR} 0.5" if scored else DONT_CARE
-    assert message in message_of(read_objects, write(tmp_path / "a.txt", f"{first}\n{text}\n"), scored=scored)
+def test_lines_that_are_not_as_they_must_be_are_told(tmp_path: Path, text: str, message: str) -> None:
+    assert message in message_of(read_objects, write(tmp_path / "a.txt", f"{DONT_CARE}\n{text}\n"))
 
 
 def test_what_is_no_text_is_told(tmp_path: Path) -> None:

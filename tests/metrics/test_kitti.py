@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hrnas.errors import InputError
 from hrnas.metrics.kitti import MEASURES, KittiAP, Measure, kitti_ap
 from hrnas.structures import DIFFICULTIES, BoxClass, KittiObjects
 
@@ -429,8 +428,3 @@ def test_frames_are_apart() -> None:
     assert [r40(ap, measure) for measure in MEASURES] == [0] * 4
     ap = kitti_ap([frame(thing(0)), frame(), frame(thing(1))], [frame(thing(0)), frame(), frame(thing(1))], [CAR])
     assert [r40(ap, measure) for measure in MEASURES] == [1] * 4
-
-
-def test_a_score_that_is_nan_is_told() -> None:
-    with pytest.raises(InputError, match="frame 1 has the score nan"):
-        kitti_ap([frame(), frame(thing())], [frame(), frame(thing(score=math.nan))], [CAR])

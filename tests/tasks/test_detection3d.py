@@ -16,7 +16,6 @@ from hrnas.arch.presets import search_space
 from hrnas.data.description import DataDescription, SplitKitti
 from hrnas.data.kitti import KittiSet
 from hrnas.data.kitti_classes import CLASSES, COLORS
-from hrnas.data.kitti_files import read_objects
 from hrnas.data.kitti_frames import boxes_of, chosen, to_objects
 from hrnas.data.loading import train_batches
 from hrnas.data.opening import open_split
@@ -31,7 +30,7 @@ from hrnas.tasks import make_task
 from hrnas.tasks.anchors import AnchorGrid, assigned
 from hrnas.tasks.detection3d import Detection3D
 from hrnas.tasks.task import EvaluationOptions, TargetOptions, settled
-from kitti_sets import IMAGE_SIZE, write_frame
+from kitti_sets import IMAGE_SIZE, read_results, write_frame
 
 INPUT = (160, 160)
 """Rows and columns of pillars of 0.16 m: 25.6 m x 25.6 m."""
@@ -385,7 +384,7 @@ def test_predictions_are_written_as_kittis_results_and_drawn(frames: KittiSet, t
     lines = file.read_text().splitlines()
     assert [len(line.split()) for line in lines] == [16] * 3
     assert all(len(number.split(".")[-1]) <= 4 for line in lines for number in line.split()[4:15])
-    read = read_objects(file, scored=True)
+    read = read_results(file)
     assert read.types == tuple(NAMES[label] for label in found.labels)
     back = boxes_of(read, NAMES, sample.truth.calibration)
     assert back.boxes == pytest.approx(found.boxes, abs=1e-3)

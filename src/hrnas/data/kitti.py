@@ -34,7 +34,7 @@ SPLIT_SOURCES: Final[dict[Split, SplitKitti]] = {
     "validation": SplitKitti(kitti="training", list="ImageSets/val.txt"),
 }
 IMAGE_SIZE: Final = (375, 1242)
-"""Height and width of the camera's image where no frame of a set has one; most of KITTI's have it."""
+"""Height and width of the camera's image, of most of KITTI and all of Toy City; where no frame of a set has one."""
 
 _PARTS: Final = {"velodyne": ".bin", "calib": ".txt", "label_2": ".txt"}
 _IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")

@@ -1,4 +1,4 @@
-"""KITTI's files of one frame, read strictly and written: points (.bin), calibration, labels and results (.txt).
+"""KITTI's files of one frame, points (.bin), calibration and labels (.txt): read strictly, and written; so are results.
 
 One line for whatever is not as it must be, naming the file and the row. P points, M objects.
 Source: the object development kit's readme (cvlibs.net/datasets/kitti), "Data Format Description".
@@ -19,9 +19,9 @@ POINT_BYTES: Final = 16
 NOT_AN_OBJECT: Final = "DontCare"
 """The type of a region of the image in which objects are not labelled; it has a 2D box and nothing else."""
 
-_LABEL_COLUMNS: Final = 15
+_COLUMNS: Final = 15
 _ROWS: Final = {"P2": (3, 4), "R0_rect": (3, 3), "Tr_velo_to_cam": (3, 4)}
-_RESTORE: Final = "Restore it, or take its frame out of the split."
+_RESTORE: Final = "Restore it, or leave its frame out."
 
 
 def read_points(file: Path) -> NDArray[np.float32]:
@@ -38,7 +38,7 @@ def read_points(file: Path) -> NDArray[np.float32]:
         count, first = int((~finite).sum()), int(finite.argmin())
         raise InputError(
             f"Points file {file} has {count} point{'s' * (count != 1)} with a value that is nan or infinite, the first"
-            f" is point {first + 1} of {len(points)}. Remove such points, or take the frame out of its split."
+            f" is point {first + 1} of {len(points)}. Remove such points, or leave the frame out."
         )
     return points
 
@@ -82,26 +82,22 @@ def read_calibration(file: Path) -> Calibration:
     return Calibration(p2=rows["P2"], r0_rect=rows["R0_rect"], tr_velo_to_cam=rows["Tr_velo_to_cam"])
 
 
-def read_objects(file: Path, *, scored: bool = False) -> KittiObjects:
-    """Return the objects of a label file, 15 columns a line, or of a result file (scored), 16 columns.
+def read_objects(file: Path) -> KittiObjects:
+    """Return the objects of a label file, 15 columns a line; M may be 0.
 
-    M may be 0. Raises InputError for another number of columns and for a value that is no number.
+    Raises InputError for another number of columns and for a value that is no number.
     """
-    kind, columns = ("Result", _LABEL_COLUMNS + 1) if scored else ("Label", _LABEL_COLUMNS)
     types: list[str] = []
     table: list[list[float]] = []
-    for line, text in _lines(file, f"{kind} file"):
+    for line, text in _lines(file, "Label file"):
         name, *values = text.split()
-        where = f"{kind} file {file}, line {line}"
-        if len(values) + 1 != columns:
-            remark = {
-                (15, False): " (16 columns are a result file's: the last one is the score)",
-                (14, True): " (15 columns are a label file's: a score is missing)",
-            }.get((len(values), scored), "")
+        where = f"Label file {file}, line {line}"
+        if (count := len(values) + 1) != _COLUMNS:
+            is_result = count == _COLUMNS + 1
+            remark = " (16 columns are a result file's: the last one is the score)" if is_result else ""
             raise InputError(
-                f"{where} has {len(values) + 1} columns; it must have {columns}{remark}. Mend that line: type,"
-                " truncated, occluded, alpha, 4 of the box in the image, height, width, length, x, y, z, rotation_y"
-                f"{', score' * scored}."
+                f"{where} has {count} columns; it must have {_COLUMNS}{remark}. Mend that line: type, truncated,"
+                " occluded, alpha, 4 of the box in the image, height, width, length, x, y, z, rotation_y."
             )
         numbers = [_number(value, f"{where}, column {place}:") for place, value in enumerate(values, 2)]
         if numbers[1] not in (-1, 0, 1, 2, 3):
@@ -111,12 +107,12 @@ def read_objects(file: Path, *, scored: bool = False) -> KittiObjects:
             )
         types.append(name)
         table.append(numbers)
-    return _objects(types, np.array(table, np.float64).reshape(-1, columns - 1))
+    return _objects(types, np.array(table, np.float64).reshape(-1, _COLUMNS - 1))
 
 
 def no_objects() -> KittiObjects:
     """Return the objects of a frame without any."""
-    return _objects([], np.zeros((0, _LABEL_COLUMNS - 1)))
+    return _objects([], np.zeros((0, _COLUMNS - 1)))
 
 
 def write_points(file: Path, points: NDArray[np.float32]) -> None:
@@ -142,7 +138,7 @@ def write_calibration(file: Path, calibration: Calibration) -> None:
 
 
 def write_objects(file: Path, objects: KittiObjects, *, scored: bool = False) -> None:
-    """Write a label file, or with the scores a result file; `read_objects` gives the objects back to the bit.
+    """Write a label file, which `read_objects` gives back to the bit, or a result file: with the scores, 16 columns.
 
     Numbers are plain decimals, two digits at least; what is not said of an object (-1, -10, -1000) has none, as in
     KITTI's own files.
@@ -173,7 +169,7 @@ def _text(number: float, *, is_whole: bool) -> str:
 
 
 def _objects(types: Iterable[str], table: NDArray[np.float64]) -> KittiObjects:
-    """Return objects from what follows the type on each line."""
+    """Return labelled objects from what follows the type on each line."""
     return KittiObjects(
         types=tuple(types),
         truncated=table[:, 0].copy(),
@@ -183,7 +179,7 @@ def _objects(types: Iterable[str], table: NDArray[np.float64]) -> KittiObjects:
         sizes=table[:, 7:10].copy(),
         locations=table[:, 10:13].copy(),
         rotations=table[:, 13].copy(),
-        scores=table[:, 14].copy() if table.shape[1] == _LABEL_COLUMNS else np.ones(len(table)),
+        scores=np.ones(len(table)),
     )
 
 

@@ -11,14 +11,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnas.geometry.boxes import corners, wrapped
+from hrnas.geometry.boxes import EDGES, corners, wrapped
 from hrnas.structures import DIFFICULTIES, Boxes3D, Calibration, KittiObjects
 
 NEAREST: Final = 0.1
 """Metres ahead of the camera; what is nearer is not projected."""
-
-_EDGES: Final = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
-"""Corners that an edge of a box joins, in the order of `object_corners`."""
 
 Points = NDArray[np.floating[Any]]
 
@@ -154,31 +151,34 @@ def projected_boxes(
     Cut to the image, whose last pixel is at width - 1, height - 1, as KITTI's labels are; nan for objects that lie
     wholly behind the camera or outside the image.
     """
-    ends = _projected_edges(objects, calibration).reshape(len(objects), 24, 2)
-    is_behind = np.isnan(ends).all((1, 2))
-    low = np.where(np.isnan(ends), np.inf, ends).min(1, initial=np.inf)
-    high = np.where(np.isnan(ends), -np.inf, ends).max(1, initial=-np.inf)
+    low, high = np.split(uncut_boxes(objects, calibration), 2, 1)
     last = np.array([image_size[1] - 1, image_size[0] - 1], np.float64)
-    is_outside = (high <= 0).any(1) | (low >= last).any(1)
     boxes = np.concatenate([np.clip(low, 0, last), np.clip(high, 0, last)], 1)
-    boxes[is_behind | is_outside] = np.nan
+    boxes[(high <= 0).any(1) | (low >= last).any(1)] = np.nan
     return boxes
 
 
-def _projected_edges(objects: KittiObjects, calibration: Calibration) -> NDArray[np.float64]:
-    """Return the 12 edges of the objects' boxes in the image, (M, 12, 2, 2): the column and row of both ends.
+def uncut_boxes(objects: KittiObjects, calibration: Calibration) -> NDArray[np.float64]:
+    """Return what `projected_boxes` would be in an image without end, (M, 4); nan for objects behind the camera."""
+    ends = edges_in_image(object_corners(objects)[:, np.array(EDGES)], calibration).reshape(-1, 24, 2)
+    return np.concatenate([np.fmin.reduce(ends, 1), np.fmax.reduce(ends, 1)], 1)
 
-    Of an edge that reaches behind the camera the part ahead of it; nan where there is none. Not cut to the image.
+
+def edges_in_image(edges: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
+    """Return where edges (..., 2, 3), both ends in the rectified camera's frame, are in the image: (..., 2, 2).
+
+    The column and row of both ends; of an edge that reaches behind the camera, those of the part ahead of it; nan where
+    there is none. Not cut to the image.
     """
-    ends = object_corners(objects)[:, np.array(_EDGES)]  # (M, 12, 2, 3)
-    depth = ends @ calibration.p2[2, :3] + calibration.p2[2, 3]  # (M, 12, 2)
+    depth = edges @ calibration.p2[2, :3] + calibration.p2[2, 3]  # (..., 2)
     first, second = depth[..., 0], depth[..., 1]
     with np.errstate(divide="ignore", invalid="ignore"):
         share = (NEAREST - first) / (second - first)  # of the way from the first end at which it meets NEAREST
-    meeting = ends[:, :, 0] + np.nan_to_num(share, posinf=0, neginf=0)[..., None] * (ends[:, :, 1] - ends[:, :, 0])
-    ends = np.where((depth < NEAREST)[..., None], meeting[:, :, None], ends)
+    start, end = edges[..., 0, :], edges[..., 1, :]
+    meeting = start + np.nan_to_num(share, posinf=0, neginf=0)[..., None] * (end - start)
+    ends = np.where((depth < NEAREST)[..., None], meeting[..., None, :], edges)
     ends[(first < NEAREST) & (second < NEAREST)] = np.nan
-    return _project(ends.reshape(-1, 3), calibration)[:, :2].reshape(-1, 12, 2, 2)
+    return _project(ends.reshape(-1, 3), calibration)[:, :2].reshape(*depth.shape, 2)
 
 
 def _lidar_to_camera(calibration: Calibration) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

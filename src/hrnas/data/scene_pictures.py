@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hrnas.data.kitti_frames import NEAREST, to_camera, to_image
+from hrnas.data.kitti import IMAGE_SIZE
+from hrnas.data.kitti_frames import NEAREST, edges_in_image, to_camera, to_image
 from hrnas.data.pictures import RGB
-from hrnas.geometry.boxes import bev_corners, corners
+from hrnas.geometry.boxes import EDGES, bev_corners, corners
 from hrnas.structures import Boxes3D, Calibration
 
 Array = NDArray[np.float64]
@@ -37,9 +38,8 @@ _BEHIND: Final = 3.0
 _RING: Final = 10
 """Metres from ring to ring around the lidar; every second one has its distance beside it."""
 
-_EDGES: Final = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
 _FACES: Final = ((0, 4, 7, 3), (1, 5, 4, 0), (2, 6, 5, 1), (3, 7, 6, 2), (4, 5, 6, 7), (3, 2, 1, 0))
-"""Places in geometry.boxes.corners: of an edge's ends; around a face, counter-clockwise from outside, front first."""
+"""Places in geometry.boxes.corners around each face, counter-clockwise from outside; the front first."""
 
 
 def bird_view(
@@ -100,7 +100,7 @@ def camera_view(
     colors: Sequence[RGB],
     *,
     names: Sequence[str] = (),
-    image_size: tuple[int, int] = (375, 1242),
+    image_size: tuple[int, int] = IMAGE_SIZE,
     cloud: NDArray[np.float32] | None = None,
 ) -> Picture:
     """Return the camera's image (H, W, 3) with the edges of boxes in it; those on a box's far side are faint.
@@ -124,14 +124,16 @@ def camera_view(
     ]
     # Farthest first, so that what is near lies over it; the sort keeps the true box over the one found in its place.
     for solid, label, score, is_truth in sorted(solids, key=lambda box: -round(float(box[0][:, 2].mean()))):
-        canvas.area(_projected(solid[list(_FACES[0])], calibration), (*colors[label], 40 if is_truth else 80))
+        front = solid[list(_FACES[0])]
+        around = edges_in_image(np.stack([front, np.roll(front, -1, axis=0)], axis=1), calibration)
+        canvas.area(_there(around), (*colors[label], 40 if is_truth else 80))
         visible = [face for face in _FACES if _faces_camera(solid[list(face)], calibration)]
-        for edge in sorted(_EDGES, key=lambda edge: _is_of(edge, visible)):
-            line = _projected(solid[list(edge)], calibration)
-            canvas.side(line, colors[label], is_truth=is_truth, opacity=255 if _is_of(edge, visible) else 90)
+        lines = edges_in_image(solid[np.array(EDGES)], calibration)  # (12, 2, 2)
+        for place in sorted(range(len(EDGES)), key=lambda place: _is_of(EDGES[place], visible)):
+            opacity = 255 if _is_of(EDGES[place], visible) else 90
+            canvas.side(_there(lines[place]), colors[label], is_truth=is_truth, opacity=opacity)
         if names and not is_truth:
-            outline = np.concatenate([_projected(solid[list(face)], calibration) for face in _FACES])
-            canvas.caption(outline, _caption(names[label], score), _lighter(colors[label]))
+            canvas.caption(_there(lines), _caption(names[label], score), _lighter(colors[label]))
     return canvas.finished()
 
 
@@ -285,20 +287,10 @@ def _solids(boxes: Boxes3D, calibration: Calibration) -> Array:
     return to_camera(corners(boxes.boxes).reshape(-1, 3), calibration).reshape(-1, 8, 3)
 
 
-def _projected(points: Array, calibration: Calibration) -> Array:
-    """Return column, row (K', 2) of a polygon (K, 3) of the camera's frame, or of the part of it ahead of the camera.
-
-    An edge is a polygon of two corners. Source: Sutherland and Hodgman 1974, one side.
-    """
-    seen = points @ calibration.p2[:, :3].T + calibration.p2[:, 3]  # column * depth, row * depth, depth
-    kept = []
-    for start, end in zip(seen, np.roll(seen, -1, axis=0), strict=True):
-        if start[2] >= NEAREST:
-            kept.append(start)
-        if (start[2] >= NEAREST) != (end[2] >= NEAREST):
-            kept.append(start + (NEAREST - start[2]) / (end[2] - start[2]) * (end - start))
-    ahead: Array = np.array(kept, np.float64).reshape(-1, 3)
-    return ahead[:, :2] / ahead[:, 2:]
+def _there(edges: Array) -> Array:
+    """Return column, row (K, 2) of the ends of those edges (..., 2, 2) that are not nan, in their order."""
+    ends = edges.reshape(-1, 2)
+    return ends[~np.isnan(ends[:, 0])]
 
 
 def _faces_camera(face: Array, calibration: Calibration) -> bool:

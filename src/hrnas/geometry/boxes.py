@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
+EDGES: Final = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
+"""Places in `corners` of both ends of a box's edges: around its bottom, around its top, between the two."""
+
 _AHEAD: Final = np.array([1.0, -1.0, -1.0, 1.0])
 _LEFT: Final = np.array([1.0, 1.0, -1.0, -1.0])
 

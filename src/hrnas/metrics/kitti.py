@@ -42,7 +42,6 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnas.errors import InputError
 from hrnas.metrics.kitti_matching import NOTHING, assigned, by_overlap, by_score
 from hrnas.metrics.kitti_overlaps import (
     Array,
@@ -89,13 +88,10 @@ class KittiAP:
 def kitti_ap(truths: Sequence[KittiObjects], found: Sequence[KittiObjects], classes: Sequence[BoxClass]) -> KittiAP:
     """Return the average precision of every class in every measure and difficulty.
 
-    truths, found: the labelled objects and the detections of the same frames, in one order. Raises InputError for a
-    score that is nan.
+    truths, found: the labelled objects and the detections of the same frames, in one order.
     """
     assert len(truths) == len(found), "labels and detections are of the same frames"
-    for frame, detected in enumerate(found):
-        if np.isnan(detected.scores).any():
-            raise InputError(f"A detection in frame {frame} has the score nan; it must be a number. Mend its scores.")
+    assert not any(np.isnan(detected.scores).any() for detected in found), "a detection has a score"
     labels, detections = joined(truths), joined(found)
     precisions = np.full((len(MEASURES), len(classes), len(DIFFICULTIES), POSITIONS), np.nan)
     objects = np.zeros((len(classes), len(DIFFICULTIES)), np.int64)

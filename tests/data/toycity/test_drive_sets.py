@@ -16,18 +16,18 @@ import yaml
 from PIL import Image
 
 from hrnas.data.data_yaml import parse_description, read_description
-from hrnas.data.kitti import KittiSet
+from hrnas.data.kitti import IMAGE_SIZE, KittiSet
 from hrnas.data.kitti_classes import CLASSES
 from hrnas.data.kitti_files import read_calibration, read_objects, read_points
 from hrnas.data.kitti_frames import in_view
 from hrnas.data.opening import open_split
 from hrnas.data.toycity import drive_sets
 from hrnas.data.toycity.drive_sets import open_toycity_scenes, write_kitti_set
-from hrnas.data.toycity.drives import IMAGE_SIZE, Frame, draw_frame
+from hrnas.data.toycity.drives import Recording, draw_recording
 from hrnas.errors import InputError
 
 
-def small_frame(split: str, number: int, seed: int) -> Frame:
+def small_frame(split: str, number: int, seed: int) -> Recording:
     """Return a frame that takes no time: eight points, which tell of split, number and seed."""
     points = np.zeros((8, 4), np.float32)
     points[:, 0], points[:, 1] = 40 + seed, number
@@ -38,8 +38,8 @@ def small_frame(split: str, number: int, seed: int) -> Frame:
 
 
 @cache
-def real_frame() -> Frame:
-    return draw_frame("train", 0, 0)
+def real_frame() -> Recording:
+    return draw_recording("train", 0, 0)
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
     """What was drawn, in order; frames are small ones."""
     calls: list[tuple[str, int, int]] = []
 
-    def draw(split: str, number: int, seed: int) -> Frame:
+    def draw(split: str, number: int, seed: int) -> Recording:
         calls.append((split, number, seed))
         return small_frame(split, number, seed)
 
-    monkeypatch.setattr(drive_sets, "draw_frame", draw)
+    monkeypatch.setattr(drive_sets, "draw_recording", draw)
     return calls
 
 
@@ -103,7 +103,7 @@ def test_the_second_start_reads_the_cache(drawn, tmp_path):
     open_toycity_scenes("train", length=3, seed=1, cache=tmp_path / "new" / "folder")
     assert len(drawn) == 6
     names = sorted(file.name for file in (tmp_path / "new" / "folder").iterdir())
-    assert names == [f"toycity-drives1-v1-seed{seed}-train-3" for seed in (0, 1)]
+    assert names == [f"toycity-drives2-v1-seed{seed}-train-3" for seed in (0, 1)]
 
 
 def test_the_usual_cache(drawn, tmp_path, monkeypatch):
@@ -150,34 +150,34 @@ def test_a_harmed_split_is_made_anew(drawn, tmp_path, harm):
 
 
 def test_one_that_was_stopped_leaves_nothing_behind(tmp_path, monkeypatch):
-    def stop(split: str, number: int, seed: int) -> Frame:
+    def stop(split: str, number: int, seed: int) -> Recording:
         if number == 2:
             raise KeyboardInterrupt
         return small_frame(split, number, seed)
 
-    monkeypatch.setattr(drive_sets, "draw_frame", stop)
+    monkeypatch.setattr(drive_sets, "draw_recording", stop)
     with pytest.raises(KeyboardInterrupt):
         open_toycity_scenes("train", length=3, cache=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_process_that_was_faster_is_believed(drawn, tmp_path, monkeypatch):
-    def drawn_meanwhile(split: str, number: int, seed: int) -> Frame:
+    def drawn_meanwhile(split: str, number: int, seed: int) -> Recording:
         with monkeypatch.context() as inner:
-            inner.setattr(drive_sets, "draw_frame", small_frame)
+            inner.setattr(drive_sets, "draw_recording", small_frame)
             if number == 1:
                 others.append(open_toycity_scenes("train", length=2, cache=tmp_path))
         return small_frame(split, number, seed)
 
     others: list[KittiSet] = []
-    monkeypatch.setattr(drive_sets, "draw_frame", drawn_meanwhile)
+    monkeypatch.setattr(drive_sets, "draw_recording", drawn_meanwhile)
     mine = open_toycity_scenes("train", length=2, cache=tmp_path)
     assert all(same(mine, others[0], index) for index in range(2))
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def _open_many(cache: Path, queue: "multiprocessing.Queue[int]") -> None:
-    drive_sets.draw_frame = small_frame
+    drive_sets.draw_recording = small_frame
     for length in range(1, 9):
         scenes = open_toycity_scenes("train", length=length, cache=cache)
         assert [int(scenes.read(index).content[0, 1]) for index in range(length)] == list(range(length))
@@ -188,7 +188,7 @@ def test_processes_at_once_do_no_harm(tmp_path):
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     for length in range(1, 9, 2):  # every second one lies there damaged
-        (tmp_path / f"toycity-drives1-v1-seed0-train-{length}" / "training").mkdir(parents=True)
+        (tmp_path / f"toycity-drives2-v1-seed0-train-{length}" / "training").mkdir(parents=True)
     others = [context.Process(target=_open_many, args=(tmp_path, queue)) for _ in range(3)]
     for other in others:
         other.start()

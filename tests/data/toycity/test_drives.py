@@ -7,11 +7,12 @@ from random import Random
 import numpy as np
 import pytest
 
+from hrnas.data.kitti import IMAGE_SIZE
 from hrnas.data.kitti_files import NOT_AN_OBJECT
 from hrnas.data.kitti_frames import chosen, in_view, projected_boxes, to_image, to_lidar
 from hrnas.data.toycity import drives
 from hrnas.data.toycity.bodies import extent, make_bodies
-from hrnas.data.toycity.drives import IMAGE_SIZE, TYPES, Frame, draw_frame, lidar_box, make_calibration
+from hrnas.data.toycity.drives import TYPES, Recording, draw_recording, lidar_box, make_calibration
 from hrnas.data.toycity.lidar import HEIGHT, Sweep, sweep
 from hrnas.data.toycity.placing import CAR_SIZES, make_drive, make_world
 from hrnas.data.toycity.raycast import cast, part_of
@@ -54,7 +55,7 @@ def label(*things: Thing, view: View = EYE) -> KittiObjects:
     return drives._label(world, make_bodies(world), swept(world).points, CALIBRATION)
 
 
-def visible(frame: Frame) -> np.ndarray:
+def visible(frame: Recording) -> np.ndarray:
     """Return the points that the camera sees."""
     return frame.points[in_view(frame.points, frame.calibration, IMAGE_SIZE)]
 
@@ -65,8 +66,8 @@ def labelled(objects: KittiObjects) -> KittiObjects:
 
 
 @pytest.fixture(scope="module")
-def frames() -> list[Frame]:
-    return [draw_frame("train", number, 0) for number in range(NUM_FRAMES)]
+def frames() -> list[Recording]:
+    return [draw_recording("train", number, 0) for number in range(NUM_FRAMES)]
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +259,7 @@ def test_a_car_at_the_edge_is_truncated_by_its_share_outside():
     assert objects.boxes_2d[0] == pytest.approx((0, rows.min(), columns.max(), rows.max()), abs=0.1)
 
 
-def equal(a: Frame, b: Frame) -> bool:
+def equal(a: Recording, b: Recording) -> bool:
     def same(x: object, y: object) -> bool:
         return np.array_equal(x, y) if isinstance(x, np.ndarray) else x == y
 
@@ -272,13 +273,13 @@ def equal(a: Frame, b: Frame) -> bool:
 
 
 def test_a_frame_follows_from_split_number_and_seed(frames, monkeypatch):
-    assert equal(draw_frame("train", 1, 0), frames[1])
+    assert equal(draw_recording("train", 1, 0), frames[1])
     worlds = []
-    monkeypatch.setattr(drives, "make_frame", lambda world, random: worlds.append(world))
+    monkeypatch.setattr(drives, "make_recording", lambda world, random: worlds.append(world))
     for split in ("train", "validation", "test"):
         for seed in (0, 1):
             for number in range(8):
-                draw_frame(split, number, seed)
+                draw_recording(split, number, seed)
     assert len({repr(world.things) for world in worlds}) == len(worlds) == 48
 
 

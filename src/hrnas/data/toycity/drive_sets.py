@@ -18,11 +18,11 @@ from hrnas.data.kitti import KittiSet, find_frames
 from hrnas.data.kitti_classes import CLASSES, COLORS, TYPES
 from hrnas.data.kitti_files import write_calibration, write_objects, write_points
 from hrnas.data.progress import ShowProgress, unseen
-from hrnas.data.toycity.drives import Frame, draw_frame
+from hrnas.data.toycity.drives import Recording, draw_recording
 from hrnas.data.toycity.scenes import VERSION, check_length, check_split
 from hrnas.errors import InputError
 
-LABELS: Final = 1
+LABELS: Final = 2
 """Part of every cached split's name: raise it when a change alters any point, label or choice of objects."""
 LENGTHS: Final[dict[Split, int]] = {"train": 256, "validation": 64, "test": 64}
 """Frames of each split where no number is given."""
@@ -94,9 +94,9 @@ def write_kitti_set(
     objects: Counter[str] = Counter()
     with progress("Driving through Toy City", len(drawn)) as show:
         for place, (split, number) in enumerate(drawn):
-            frame = draw_frame(split, number, seed)
-            _write_frame(folder / "training", f"{place:06d}", frame)
-            objects.update(frame.objects.types)
+            recording = draw_recording(split, number, seed)
+            _write_frame(folder / "training", f"{place:06d}", recording)
+            objects.update(recording.objects.types)
             show(place + 1)
     names: dict[str, list[str]] = {_LISTS[split]: [] for split in SPLITS if counts[split]}
     for place, (split, _) in enumerate(drawn):
@@ -120,7 +120,7 @@ def _make(folder: Path, split: Split, length: int, seed: int, progress: ShowProg
         names = [f"{number:06d}" for number in range(length)]
         with progress(f"Driving through Toy City for {split}", length) as show:
             for number, name in enumerate(names):
-                _write_frame(made / "training", name, draw_frame(split, number, seed))
+                _write_frame(made / "training", name, draw_recording(split, number, seed))
                 show(number + 1)
         _write_lists(made, {_LISTS[split]: names})
         contents = {name: _sum_of(made / name) for name in _names(split, length)}
@@ -146,15 +146,15 @@ def _put(made: Path, folder: Path, split: Split, length: int) -> None:
             continue  # another process has taken it away
 
 
-def _write_frame(root: Path, name: str, frame: Frame) -> None:
+def _write_frame(root: Path, name: str, recording: Recording) -> None:
     """Write a frame's files into the folders below root, as KITTI has them."""
     points, calibration, labels, image = (root / part / f"{name}.{ending}" for part, ending in _FILES)
     for file in (points, calibration, labels, image):
         file.parent.mkdir(parents=True, exist_ok=True)
-    write_points(points, frame.points)
-    write_calibration(calibration, frame.calibration)
-    write_objects(labels, frame.objects)
-    Image.fromarray(frame.image).save(image, compress_level=1)  # the higher levels take four times as long
+    write_points(points, recording.points)
+    write_calibration(calibration, recording.calibration)
+    write_objects(labels, recording.objects)
+    Image.fromarray(recording.image).save(image, compress_level=1)  # the higher levels take four times as long
 
 
 def _write_lists(folder: Path, names: Mapping[str, list[str]]) -> None:

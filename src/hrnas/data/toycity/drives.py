@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hrnas.data.kitti import IMAGE_SIZE
 from hrnas.data.kitti_files import NOT_AN_OBJECT, no_objects
-from hrnas.data.kitti_frames import NEAREST, in_view, object_corners, to_objects
+from hrnas.data.kitti_frames import in_view, to_objects, uncut_boxes
 from hrnas.data.toycity.bodies import extent
 from hrnas.data.toycity.camera import make_sensor
 from hrnas.data.toycity.lidar import HEIGHT, sweep
@@ -24,11 +25,9 @@ from hrnas.data.toycity.scenes import VERSION
 from hrnas.data.toycity.seen import hidden_share
 from hrnas.data.toycity.shapes import Bodies
 from hrnas.data.toycity.world import Thing, View, World
-from hrnas.geometry.boxes import points_in_boxes
+from hrnas.geometry.boxes import points_in_boxes, wrapped
 from hrnas.structures import Boxes3D, Calibration, KittiObjects
 
-IMAGE_SIZE: Final = (375, 1242)
-"""Height and width of the camera's image."""
 TYPES: Final[dict[str, str]] = {
     **dict.fromkeys(("hatchback", "saloon", "suv"), "Car"), "van": "Van", **dict.fromkeys(("lorry", "bus"), "Truck"),
     **dict.fromkeys(("plain", "coat", "bag", "hat"), "Pedestrian"), "bicycle": "Cyclist",
@@ -45,7 +44,7 @@ _OCCLUDED: Final = (0.1, 0.5)  # hidden shares from which on something is partly
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frame:
+class Recording:
     """What a car records at a moment, and what is known of it.
 
     points: float32 (P, 4), as in KITTI; of the sector that the camera sees, not cut to its image. image: uint8
@@ -59,15 +58,15 @@ class Frame:
     objects: KittiObjects
 
 
-def draw_frame(split: str, number: int, seed: int) -> Frame:
-    """Return frame `number` of a split of the city `seed`: a function of the three alone."""
+def draw_recording(split: str, number: int, seed: int) -> Recording:
+    """Return the recording of frame `number` of a split of the city `seed`: a function of the three alone."""
     # A text as seed, as the scenes of the masks have it; these are other worlds.
     random = Random(f"toycity drive {VERSION} {seed} {split} {number}")
     world = make_drive(random, 2 * math.atan2(IMAGE_SIZE[1] / 2, _FOCAL))
-    return make_frame(world, random)
+    return make_recording(world, random)
 
 
-def make_frame(world: World, random: Random) -> Frame:
+def make_recording(world: World, random: Random) -> Recording:
     """Record a world from where its view is, a level one with the field of view of IMAGE_SIZE."""
     height, width = IMAGE_SIZE
     sensor = replace(make_sensor(random), noise=0.0)  # it would be blown up with the pixels
@@ -76,7 +75,7 @@ def make_frame(world: World, random: Random) -> Frame:
     generator = np.random.Generator(np.random.PCG64(random.getrandbits(64)))
     swept = sweep(world, picture.bodies, lidar, world.view.heading, world.view.field_of_view / 2 + _MARGIN, generator)
     calibration = make_calibration()
-    return Frame(
+    return Recording(
         points=swept.points,
         image=np.asarray(Image.fromarray(picture.image).resize((width, height), Image.Resampling.BILINEAR)),
         calibration=calibration,
@@ -120,7 +119,7 @@ def lidar_box(thing: Thing, view: View) -> NDArray[np.float64]:
     x = thing.position[0] + cos * middle[0] - sin * middle[1] - lidar[0]
     y = thing.position[1] + sin * middle[0] + cos * middle[1] - lidar[1]
     cos, sin = math.cos(view.heading), math.sin(view.heading)
-    yaw = (thing.heading - view.heading + math.pi) % (2 * math.pi) - math.pi
+    yaw = wrapped(thing.heading - view.heading)
     return np.array([cos * x + sin * y, cos * y - sin * x, middle[2] - HEIGHT, *size, yaw])
 
 
@@ -137,12 +136,12 @@ def _label(world: World, bodies: Bodies, points: NDArray[np.float32], calibratio
         )
         if not len(found):
             continue
-        left, top, right, bottom = found.boxes_2d[0]
+        left, top, right, bottom = box_2d = found.boxes_2d[0]
         # Places in the picture count from its corner, KITTI's from the middle of the first pixel.
         hidden = hidden_share(world, bodies, row, (left + 0.5, top + 0.5, right + 0.5, bottom + 0.5), *IMAGE_SIZE)
         met = int(points_in_boxes(points, box[None]).sum())
         if met and hidden <= 1 - _LEAST_SEEN:
-            truncated = max(0.0, 1 - (right - left) * (bottom - top) / _whole_area(found, calibration))
+            truncated = max(0.0, 1 - _area(box_2d) / _area(uncut_boxes(found, calibration)[0]))
             occluded = sum(hidden >= share for share in _OCCLUDED)
             labelled.append(replace(found, truncated=np.array([truncated]), occluded=np.array([occluded])))
         elif met or hidden < 1:
@@ -150,12 +149,9 @@ def _label(world: World, bodies: Bodies, points: NDArray[np.float32], calibratio
     return _joined([*labelled, *others])
 
 
-def _whole_area(objects: KittiObjects, calibration: Calibration) -> float:
-    """Return the area of the box about one object as an endless image would show it, in square pixels."""
-    corners = object_corners(objects)[0].T  # (3, 8)
-    corners[2] = np.maximum(corners[2], NEAREST)
-    projected = calibration.p2 @ np.concatenate([corners, np.ones((1, 8))])
-    return float(np.ptp(projected[:2] / projected[2], axis=1).prod())
+def _area(box: NDArray[np.float64]) -> float:
+    """Return the area of a box in the image, (4,): left, top, right, bottom, in square pixels."""
+    return float((box[2:] - box[:2]).prod())
 
 
 def _not_cared_for(objects: KittiObjects) -> KittiObjects:

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnas.data.kitti_classes import GROUND
 from hrnas.data.toycity import textures
 from hrnas.data.toycity.camera import tile_order
 from hrnas.data.toycity.raycast import cast, normals
@@ -19,8 +20,8 @@ from hrnas.data.toycity.world import NAMES, World
 
 F32 = NDArray[np.float32]
 
-HEIGHT: Final = 1.73
-"""Of the lidar above the ground, in metres."""
+HEIGHT: Final = -GROUND
+"""Of the lidar above the ground, in metres: KITTI's."""
 ELEVATIONS: Final = np.radians(np.concatenate([np.linspace(2.0, -8.33, 32), np.linspace(-8.83, -24.8, 32)]))
 """Of the beams in radians, the highest first: an upper block, and a lower one with wider gaps."""
 STEP: Final = math.radians(0.1728)
