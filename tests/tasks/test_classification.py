@@ -92,7 +92,7 @@ def test_the_prediction_is_a_probability_and_is_written(tmp_path: Path) -> None:
     written = json.loads(file.read_text())
     assert written["image"] == "bee/bee0"
     assert [entry["name"] for entry in written["classes"]] == ["bee", "cow", "ape", "dog", "elk"]
-    picture = task().draw([prediction], [sample])
+    picture = task().draw([prediction], [sample], (32, 32))
     assert picture.crop((0, 0, 30, 20)).getextrema() == ((0, 0), (0, 0), (0, 0))
     assert picture.size[0] > 30
 

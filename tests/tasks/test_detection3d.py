@@ -392,12 +392,12 @@ def test_predictions_are_written_as_kittis_results_and_drawn(frames: KittiSet, t
     empty = Boxes3D(boxes=found.boxes[:0], labels=found.labels[:0], scores=found.scores[:0])
     assert ours.save(tmp_path, "b", [empty], [sample]).read_text() == ""
 
-    drawn = ours.draw([found], [sample])
+    drawn = ours.draw([found], [sample], INPUT)
     assert drawn.mode == "RGB"
     assert drawn.height > IMAGE_SIZE[0] + 500, "the camera's picture over the bird's-eye view"
-    nothing = ours.draw([empty], [sample])
-    unlikely = ours.draw([replace(found, scores=np.full(len(found), 0.29))], [sample])
-    bare = ours.draw([empty], ours.unlabelled(frames.frames[0].points, None))
+    nothing = ours.draw([empty], [sample], INPUT)
+    unlikely = ours.draw([replace(found, scores=np.full(len(found), 0.29))], [sample], INPUT)
+    bare = ours.draw([empty], ours.unlabelled(frames.frames[0].points, None), INPUT)
     pixels = [np.array(picture) for picture in (drawn, nothing, unlikely, bare)]
     assert np.array_equal(pixels[1], pixels[2]), "boxes of a low score are not drawn"
     assert not np.array_equal(pixels[0], pixels[1])

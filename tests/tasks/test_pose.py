@@ -187,7 +187,7 @@ def test_prediction_of_unlabelled_images_is_written_in_their_pixels(tmp_path: Pa
     assert (file.name, plain["image"], plain["names"]) == ("x.json", "x", list(NAMES))
     assert plain["people"][1]["box"] == [80, 20, 20, 20]
     assert plain["people"][0]["joints"][4] == [24, 40.13, 0.6]
-    drawn = np.array(task.draw(joints, samples))
+    drawn = np.array(task.draw(joints, samples, INPUT))
     assert drawn.shape == image.shape
     assert (drawn[30, 38] == (40, 200, 90)).all()  # on the bone from left shoulder to left hip
     # A joint of a low score is hollow.
@@ -198,7 +198,7 @@ def test_truth_is_drawn_beside_the_prediction(tmp_path: Path) -> None:
     found, task = open_set(tmp_path), pose_task()
     samples = [found.read(index) for index in range(2)]
     joints = [np.hstack([sample.truth.joints[:, :2] + 5, np.ones((5, 1))]) for sample in samples]
-    drawn = np.array(task.draw(joints, samples))
+    drawn = np.array(task.draw(joints, samples, INPUT))
     assert drawn.shape == (60, 204, 3)
     bone = (samples[0].truth.joints[1, :2] + samples[0].truth.joints[3, :2]).astype(int) // 2
     assert (drawn[bone[1], bone[0]] == (40, 200, 90)).all()

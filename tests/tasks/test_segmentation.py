@@ -115,7 +115,7 @@ def test_draw_lays_panels_side_by_side() -> None:
     image = np.full((6, 10, 3), 100, np.uint8)
     prediction = np.zeros((6, 10), np.uint8)
     truth = Sample(content=image, truth=np.full((6, 10), 1, np.uint8), name="a")
-    with_truth, without = task().draw([prediction], [truth]), task().draw([prediction], [replace(truth, truth=None)])
+    with_truth, without = (task().draw([prediction], [known], (6, 10)) for known in (truth, replace(truth, truth=None)))
     assert (with_truth.size, without.size) == ((10 * 3 + 2 * 4, 6), (10 * 2 + 4, 6))
     assert with_truth.mode == "RGB"
     assert with_truth.getpixel((0, 0)) == (100, 100, 100)

@@ -107,6 +107,9 @@ class Pillars:
     channels: of a feature vector, the channels of the map.
     """
 
+    FEATURES: ClassVar[int] = 9
+    """Of a point: x, y, z, reflectance, its offset to the mean of its pillar's points (3), to the pillar's middle (2)."""
+
     cell: float = 0.16
     rows: int = 496
     columns: int = 432
@@ -125,6 +128,11 @@ class Pillars:
             -1000 <= self.bottom < self.top <= 1000,
             f"pillars reach from {self.bottom} to {self.top}; within -1000..1000 bottom must lie below top.",
         )
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """Metres ahead of the lidar and to either side that the grid covers."""
+        return self.columns * self.cell, self.rows * self.cell / 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,7 @@ def predict(options: PredictOptions) -> dict[str, Any]:
         predictions = _predict(network, session, samples)
         labels = task.save(folder, name, predictions, samples)
         picture = folder / f"{name}.png"
-        task.draw(predictions, samples).save(picture)
+        task.draw(predictions, samples, session.input_size).save(picture)
         files.append({"name": name, "picture": str(picture), "labels": str(labels)})
         rich.get_console().print(f"Picture: {picture}", markup=False, highlight=False, soft_wrap=True)
     if split is not None and options.out is None:

@@ -12,8 +12,6 @@ from hrnas.arch.architecture import AnchorHead, Architecture, Block, ClassHead, 
 
 Size = tuple[int, int]
 
-POINT_FEATURES: Final = 9
-"""Numbers that a pillar net takes of a point: x, y, z, reflectance; from the pillar's mean three, its middle two."""
 
 NORM_PARAMS: Final = 2
 """Parameters of a batch norm, for each channel: scale and shift."""
@@ -194,7 +192,7 @@ def pillar_cost(pillars: Pillars) -> Cost:
 
     Each point's features go through one linear layer, so a cloud costs as much as it has points within the grid.
     """
-    weights = POINT_FEATURES * pillars.channels
+    weights = pillars.FEATURES * pillars.channels
     return Cost(macs=weights, params=weights + NORM_PARAMS * pillars.channels)
 
 

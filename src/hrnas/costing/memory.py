@@ -15,7 +15,6 @@ from typing import Final
 from hrnas.arch.architecture import AnchorHead, Architecture, Block, ClassHead, DenseHead, Pillars
 from hrnas.costing.analytic import (
     NORM_PARAMS,
-    POINT_FEATURES,
     PlacedBlock,
     Size,
     block_cost,
@@ -237,7 +236,7 @@ def _pillars(pillars: Pillars, input_size: Size, terms: _Terms) -> _Part:
     area = _area(input_size)
     found = min(CLOUD // PER_PILLAR, pillars.train_pillars, area)
     point, maxima, drawn = (pillars.channels * count * _FLOAT * terms.images for count in (CLOUD, found, area))
-    features = POINT_FEATURES * CLOUD * _FLOAT * terms.images
+    features = pillars.FEATURES * CLOUD * _FLOAT * terms.images
     # The highest of two points: the gradient of the map, of which that of the maxima is taken; then, the maxima and
     # what they are the maxima of freed, those on both sides of the norm and a copy.
     return _Part(kept=features + 2 * point + 2 * maxima, scratch=max(drawn + maxima, 2 * point - 2 * maxima))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from hrnas.arch.architecture import Pillars
 from hrnas.data.kitti import IMAGE_SIZE
 from hrnas.data.kitti_frames import NEAREST, edges_in_image, to_camera, to_image
 from hrnas.data.pictures import RGB
@@ -49,7 +50,7 @@ def bird_view(
     colors: Sequence[RGB],
     *,
     names: Sequence[str] = (),
-    reach: tuple[float, float] = (69.12, 39.68),
+    reach: tuple[float, float] = Pillars().reach,
     height: int = 1000,
 ) -> Picture:
     """Return a cloud (P, 4) and boxes seen from above, uint8 (height, W, 3); ahead is up.

@@ -1,6 +1,6 @@
 """KITTI's assignment of detections to labelled objects, at many score thresholds and in all frames at once.
 
-L labelled objects, D detections, P pairs, T thresholds, G labelled objects that have a pair.
+L labelled objects, D detections, Q pairs, T thresholds, G labelled objects that have a pair.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Which detections overlap which labelled objects: what KITTI's matching starts from, over all frames of a set.
 
-F frames, M objects, L of them labelled, D detected, P pairs of a labelled object and a detection of one frame.
+F frames, M objects, L of them labelled, D detected, Q pairs of a labelled object and a detection of one frame.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class JoinedFrames:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pairs:
-    """labels, detections: int64 (P,), indices among the L and D of the set; overlaps: float64 (P,)."""
+    """labels, detections: int64 (Q,), indices among the L and D of the set; overlaps: float64 (Q,)."""
 
     labels: Indices
     detections: Indices

@@ -5,7 +5,6 @@ Source: PointPillars (Lang et al., CVPR 2019), section 2.1.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +12,6 @@ from torch import Tensor, nn
 
 from hrnas.arch.architecture import Architecture, Pillars
 from hrnas.errors import InputError
-
-FEATURES: Final = 9
-"""Of a point: x, y, z, reflectance, its offset to the mean of its pillar's points (3), to the pillar's middle (2)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,7 +82,7 @@ class PillarNet(nn.Module):
     def __init__(self, pillars: Pillars, settings: Architecture) -> None:
         super().__init__()
         self.pillars = pillars
-        self.linear = nn.Linear(FEATURES, pillars.channels, bias=False)
+        self.linear = nn.Linear(pillars.FEATURES, pillars.channels, bias=False)
         # Of maps (N, C, 1, 1), for which synchronize_norms has a substitute.
         self.norm = nn.BatchNorm2d(pillars.channels, momentum=settings.norm_momentum, eps=settings.norm_eps)
 
@@ -125,7 +121,7 @@ class PillarNet(nn.Module):
 
 
 def features(found: Pillarized, pillars: Pillars) -> Tensor:
-    """Return the features (N, 9) of the points, as FEATURES names them."""
+    """Return the features (N, 9) of the points, as Pillars.FEATURES names them."""
     xyz = found.points[:, :3]
     means = torch.segment_reduce(xyz, "mean", lengths=found.counts, unsafe=True)  # (V, 3)
     _, row, column = found.places

@@ -120,7 +120,9 @@ class Classification(ImageTask):
             raise InputError("boxes are given; a classification looks at whole images. Leave them out.")
         return [Sample(content=read_image(file), truth=None, name=file.name)]
 
-    def draw(self, predictions: Sequence[NDArray[np.float32]], samples: Sequence[Sample[int | None]]) -> Image.Image:
+    def draw(
+        self, predictions: Sequence[NDArray[np.float32]], samples: Sequence[Sample[int | None]], input_size: tuple[int, int]
+    ) -> Image.Image:
         """Return the image beside its likeliest classes, the true one marked where it is known."""
         font, small = ImageFont.load_default(size=14), ImageFont.load_default(size=12)
         image, truth = samples[0].content, samples[0].truth

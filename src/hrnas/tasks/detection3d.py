@@ -149,7 +149,7 @@ class Detection3D:
 
     def make_score(self, dataset: DataSet, input_size: tuple[int, int]) -> DetectionScore:
         grid = self._grid(input_size)
-        return DetectionScore(dataset, lambda outputs, _: found_boxes(outputs, grid))
+        return DetectionScore(dataset, lambda outputs: found_boxes(outputs, grid))
 
     def decode(self, outputs: Tensor, sample: Sample[Scene], input_size: tuple[int, int]) -> Boxes3D:
         """Return the boxes that outputs (A (K + 9), H0, W0) show, in the lidar's frame, likeliest first."""
@@ -166,8 +166,10 @@ class Detection3D:
         scene = read_scene(frame, 0)
         return [Sample(content=read_cloud(frame, scene), truth=scene, name=frame.name)]
 
-    def draw(self, predictions: Sequence[Boxes3D], samples: Sequence[Sample[Scene]]) -> Image.Image:
-        """Return the boxes in the camera's image, over them the cloud from above; true boxes dashed, where known.
+    def draw(
+        self, predictions: Sequence[Boxes3D], samples: Sequence[Sample[Scene]], input_size: tuple[int, int]
+    ) -> Image.Image:
+        """Return the boxes in the camera's image and, below, the cloud from above; true boxes dashed, where known.
 
         An image that cannot be read is left out as one that is not there: the boxes are of the points alone.
         Boxes that the network is hardly sure of are left out.
@@ -191,7 +193,8 @@ class Detection3D:
             image_size=scene.image_size,
             cloud=cloud,
         )
-        return _stacked([camera, bird_view(cloud, truth, found, self.colors, names=self.names)])
+        reach = self.pillars(input_size).reach
+        return _stacked([camera, bird_view(cloud, truth, found, self.colors, names=self.names, reach=reach)])
 
     def save(self, folder: Path, name: str, predictions: Sequence[Boxes3D], samples: Sequence[Sample[Scene]]) -> Path:
         """Write the boxes that the camera sees as KITTI's result file, NAME.txt, of 16 columns."""

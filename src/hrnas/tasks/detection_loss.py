@@ -4,7 +4,7 @@ Source: PointPillars (Lang et al., CVPR 2019), section 2.4: focal loss with alph
 residuals with the sine of the yaw's difference, cross-entropy of the direction, weighted 1, 2 and 0.2, over the number
 of anchors that stand for a box. Smooth L1 turns from a square to a line at 1/9 (SECOND, Yan et al., Sensors 2018).
 
-B batch, K classes, A anchors a place, H0, W0 rows and columns of the map, R targets of a scene, P of a batch.
+B batch, K classes, A anchors a place, H0, W0 rows and columns of the map, R targets of a scene, Q of a batch.
 """
 
 from typing import Final
@@ -32,7 +32,7 @@ def detection_losses(outputs: Tensor, targets: Tensor, num_classes: int) -> dict
     """
     logits, residuals, directions = split_outputs(outputs, num_classes)
     scene, row = (targets[..., 0] >= 0).nonzero(as_tuple=True)
-    told = targets[scene, row]  # (P, 10)
+    told = targets[scene, row]  # (Q, 10)
     is_found = told[:, 1] >= 0
     numbers = told[:, 0].long()
     places = _places(scene, numbers, logits.shape)
@@ -63,7 +63,7 @@ def num_found(targets: Tensor) -> Tensor:
 
 
 def _places(scene: Tensor, numbers: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the indices (P,) of scene, anchor of the place, row and column in maps (B, A, ..., H0, W0)."""
+    """Return the indices (Q,) of scene, anchor of the place, row and column in maps (B, A, ..., H0, W0)."""
     rows, columns = shape[-2:]
     return scene, numbers // (rows * columns), numbers // columns % rows, numbers % columns
 

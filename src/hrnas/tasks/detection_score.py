@@ -34,7 +34,7 @@ class DetectionScore:
     dataset: gives its length, names, colors, classes and scene(index). found: the boxes in a scene's outputs.
     """
 
-    def __init__(self, dataset: Any, found: Callable[[Tensor, Scene], Boxes3D]) -> None:
+    def __init__(self, dataset: Any, found: Callable[[Tensor], Boxes3D]) -> None:
         self.dataset = dataset
         self._found = found
         self._boxes = torch.zeros(len(dataset), MOST_BOXES, _ROW, dtype=torch.float64)
@@ -47,7 +47,7 @@ class DetectionScore:
     def update(self, outputs: Tensor, truths: Sequence[Scene]) -> None:
         """Add outputs (B, channels, H0, W0) and scenes, one each."""
         for of_scene, scene in zip(outputs, truths, strict=True):
-            boxes = self._found(of_scene, scene)
+            boxes = self._found(of_scene)
             rows = np.column_stack([boxes.boxes, boxes.scores, boxes.labels + 1])
             self._boxes[scene.index, : len(rows)] = torch.from_numpy(rows)
             self._scored[scene.index] = 1

@@ -149,7 +149,9 @@ class Pose(ImageTask):
         ]
         return [Sample(content=image, truth=person, name=name) for person in people]
 
-    def draw(self, predictions: Sequence[Joints], samples: Sequence[Sample[Person]]) -> Image.Image:
+    def draw(
+        self, predictions: Sequence[Joints], samples: Sequence[Sample[Person]], input_size: tuple[int, int]
+    ) -> Image.Image:
         """Return truth, where joints are labelled | prediction, both over the image, with the boxes.
 
         Boxes that a detector is hardly sure of are left out. In the truth hidden joints are hollow, in the prediction

@@ -132,7 +132,9 @@ class Segmentation(ImageTask):
             raise InputError("boxes are given; a segmentation labels whole images. Leave them out.")
         return [Sample(content=read_image(file), truth=None, name=file.name)]
 
-    def draw(self, predictions: Sequence[Mask], samples: Sequence[Sample[Mask | None]]) -> Image.Image:
+    def draw(
+        self, predictions: Sequence[Mask], samples: Sequence[Sample[Mask | None]], input_size: tuple[int, int]
+    ) -> Image.Image:
         """Return image | truth, where there is one | prediction laid over the image, side by side."""
         image = samples[0].content
         panels = [image]

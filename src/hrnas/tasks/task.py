@@ -177,8 +177,13 @@ class Task(Views, Protocol):
         Raises InputError for a file that cannot be read, or boxes that mean nothing to the task.
         """
 
-    def draw(self, predictions: Sequence[Any], samples: Sequence[Sample[Any]]) -> Image.Image:
-        """Return a picture of an image's predictions, right of the truth where its samples have one."""
+    def draw(
+        self, predictions: Sequence[Any], samples: Sequence[Sample[Any]], input_size: tuple[int, int]
+    ) -> Image.Image:
+        """Return a picture of an image's predictions, right of the truth where its samples have one.
+
+        input_size: at which they were predicted.
+        """
 
     def save(self, folder: Path, name: str, predictions: Sequence[Any], samples: Sequence[Sample[Any]]) -> Path:
         """Write an image's predictions for other programs; return the file, whose name begins with `name`."""
