@@ -163,6 +163,21 @@ def test_predict_draws_scenes_and_clouds_and_writes_result_files(task: str, run:
     assert outcome.err.count("\n") == 1
 
 
+def test_predict_refuses_files_that_the_task_does_not_read(task: str, run: Path, tmp_path: Path) -> None:
+    image, cloud = tmp_path / "a.png", tmp_path / "b.bin"
+    Image.new("RGB", (40, 30)).save(image)
+    cloud.write_bytes(bytes(16))
+    good, bad = (cloud, image) if task == "detection3d" else (image, cloud)
+    boxes = [] if task != "pose" else ["--boxes", tmp_path / "none.json"]
+    before = tiny.snapshot(run)
+    outcome = tiny.hrnas("predict", run, good, bad, *boxes)
+    known = ".bin" if task == "detection3d" else ".bmp or .jpeg or .jpg or .png or .ppm or .tif or .tiff or .webp"
+    assert outcome.code == 2
+    assert f"{bad} is no file that this run's task reads. Give {known} files, or folders" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert tiny.snapshot(run) == before
+
+
 def test_clouds_whose_images_are_missing_or_broken_are_predicted_and_that_is_told_once(
     task: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

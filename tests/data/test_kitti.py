@@ -114,6 +114,12 @@ def test_anchors_are_the_users_and_the_rest_the_benchmarks(root: Path) -> None:
     assert (car.name, car.size, car.z, car.overlap, car.neighbours) == ("Car", (4, 2, 1.5), -1, 0.7, ("Van",))
 
 
+@pytest.mark.parametrize("anchors", [{}, {"Car": [4, 2, 1.5, -1]}])
+def test_a_neighbour_that_is_looked_for_is_no_neighbour(root: Path, anchors: dict[str, list[float]]) -> None:
+    description = describe(root, names=["Pedestrian", "van", "Car"], anchors={"van": [5, 1.9, 2.2, -0.6], **anchors})
+    assert [known.neighbours for known in description.classes] == [("Person_sitting",), (), ()]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -21,6 +21,7 @@ from hrnas.data.loading import train_batches
 from hrnas.data.opening import open_split
 from hrnas.data.pictures import default_palette
 from hrnas.data.progress import unseen
+from hrnas.data.scene_pictures import bird_view
 from hrnas.data.transforms import AugmentOptions
 from hrnas.errors import InputError
 from hrnas.metrics.kitti import kitti_ap
@@ -402,3 +403,12 @@ def test_predictions_are_written_as_kittis_results_and_drawn(frames: KittiSet, t
     assert np.array_equal(pixels[1], pixels[2]), "boxes of a low score are not drawn"
     assert not np.array_equal(pixels[0], pixels[1])
     assert not np.array_equal(pixels[1], pixels[3]), "the truth is drawn where it is known"
+
+
+def test_the_cloud_is_drawn_as_far_as_the_grid_reaches(frames: KittiSet) -> None:
+    sample = frames.read(0)
+    nothing = Boxes3D(boxes=np.zeros((0, 7)), labels=np.zeros(0, np.int64), scores=np.zeros(0))
+    for ours, reach in ((task(), (12.8, 25.6)), (task(cell=0.2), (16.0, 32.0))):
+        drawn = ours.draw([nothing], [sample], (320, 80))
+        above = bird_view(sample.content, true_boxes(sample.truth), nothing, COLORS, names=NAMES, reach=reach)
+        assert np.array_equal(np.array(drawn)[IMAGE_SIZE[0] :], above), "the wider one of the two pictures"

@@ -108,7 +108,7 @@ class Pillars:
     """
 
     FEATURES: ClassVar[int] = 9
-    """Of a point: x, y, z, reflectance, its offset to the mean of its pillar's points (3), to the pillar's middle (2)."""
+    """Of a point: x, y, z, reflectance, its offsets to the mean of its pillar's points (3), the pillar's middle (2)."""
 
     cell: float = 0.16
     rows: int = 496

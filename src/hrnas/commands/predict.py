@@ -148,13 +148,19 @@ def _existing(given: list[str]) -> list[Path]:
 
 
 def _named(given: list[Path], endings: Collection[str]) -> dict[str, Path]:
-    """Return the files by the names of their predictions: the stem, or the path where several share a stem."""
+    """Return the files by the names of their predictions: the stem, or the path where several share a stem.
+
+    Raises InputError for a file of another ending and for a folder without a file of these.
+    """
+    known = " or ".join(sorted(endings))
+    if others := [path for path in given if not path.is_dir() and path.suffix.lower() not in endings]:
+        raise InputError(f"{others[0]} is no file that this run's task reads. Give {known} files, or folders of them.")
     files: list[Path] = []
     for path in given:
         if path.is_dir():
             inside = sorted(file for file in path.iterdir() if file.suffix.lower() in endings)
             if not inside:
-                raise InputError(f"Folder {path} holds no {' or '.join(sorted(endings))} files. Give another.")
+                raise InputError(f"Folder {path} holds no {known} files. Give another.")
             files += inside
         else:
             files.append(path)

@@ -17,7 +17,8 @@ _BOX = "[length, width, height, z of the middle] in metres, such as [10.1, 2.6, 
 def box_classes(fields: Fields) -> tuple[BoxClass, ...]:
     """Return the classes that 'names' and 'anchors' say; without 'names' those of KITTI's benchmark.
 
-    A class that is one of the benchmark's has its overlap and neighbours, and its box where 'anchors' gives none.
+    A class that is one of the benchmark's has its overlap, its neighbours but for those that are classes themselves,
+    and its box where 'anchors' gives none.
     """
     names = _names(fields)
     anchors: Mapping[str, Any] = fields.get("anchors", {})
@@ -26,7 +27,7 @@ def box_classes(fields: Fields) -> tuple[BoxClass, ...]:
     for name in anchors:
         if name not in names:
             raise InputError(f"{fields.where}: 'anchors' has the unknown class '{name}'. {did_you_mean(name, names)}")
-    known = {known.name.lower(): known for known in CLASSES}
+    known = {known.name.lower(): _without(known, names) for known in CLASSES}
     classes = []
     for name in names:
         if name in anchors:
@@ -46,6 +47,12 @@ def box_fields(classes: Sequence[BoxClass]) -> dict[str, Any]:
         "names": [known.name for known in classes],
         "anchors": {known.name: [*known.size, known.z] for known in classes},
     }
+
+
+def _without(known: BoxClass, names: Sequence[str]) -> BoxClass:
+    """Return a class without the neighbours that have one of the names."""
+    taken = {name.lower() for name in names}
+    return replace(known, neighbours=tuple(name for name in known.neighbours if name.lower() not in taken))
 
 
 def _names(fields: Fields) -> tuple[str, ...]:

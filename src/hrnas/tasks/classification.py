@@ -121,7 +121,10 @@ class Classification(ImageTask):
         return [Sample(content=read_image(file), truth=None, name=file.name)]
 
     def draw(
-        self, predictions: Sequence[NDArray[np.float32]], samples: Sequence[Sample[int | None]], input_size: tuple[int, int]
+        self,
+        predictions: Sequence[NDArray[np.float32]],
+        samples: Sequence[Sample[int | None]],
+        input_size: tuple[int, int],
     ) -> Image.Image:
         """Return the image beside its likeliest classes, the true one marked where it is known."""
         font, small = ImageFont.load_default(size=14), ImageFont.load_default(size=12)
