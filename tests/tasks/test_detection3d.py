@@ -366,7 +366,7 @@ def test_what_is_taken_for_granted_and_cannot_be_scored_is_told(frames: KittiSet
     (remark,) = task().remarks_on([sample])
     assert remark.startswith(f"Drawn without its image: Image {broken} is corrupt or truncated")
     nothing = Boxes3D(boxes=np.zeros((0, 7)), labels=np.zeros(0, np.int64), scores=np.zeros(0))
-    pictures = [task().draw([nothing], [replace(sample, truth=replace(sample.truth, image=image))])
+    pictures = [task().draw([nothing], [replace(sample, truth=replace(sample.truth, image=image))], INPUT)
                 for image in (broken, None)]  # fmt: skip
     assert np.array_equal(*map(np.array, pictures))
 

@@ -60,7 +60,7 @@ def test_scenes_are_those_of_the_masks_and_boxes_hold_their_persons(people, tmp_
     for index in range(LENGTH):
         sample = people.read(index)
         scene = city.read(sample.truth.image_id)
-        assert np.array_equal(sample.content, scene.image)
+        assert np.array_equal(sample.content, scene.content)
         left, top, wide, high = map(int, sample.truth.box)
         inside = scene.truth[top : top + high, left : left + wide]
         assert np.isin(inside, (person, cyclist)).sum() >= sample.truth.area

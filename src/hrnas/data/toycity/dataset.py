@@ -62,7 +62,7 @@ class ToyCity:
         if not 0 <= index < len(self):
             raise IndexError(f"Toy City's {self.split} split has samples 0..{len(self) - 1}, got {index}.")
         return Sample(
-            image=self._images[index].copy(), truth=self._masks[index].copy(), name=f"{self.split}-{index:05d}"
+            content=self._images[index].copy(), truth=self._masks[index].copy(), name=f"{self.split}-{index:05d}"
         )
 
 
