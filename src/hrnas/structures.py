@@ -170,7 +170,7 @@ class Scene:
     """What is known of a point cloud.
 
     objects: labelled ones; none where the cloud has no labels. image_size: height and width of the camera's image.
-    image: its file, None where there is none. index: of the sample in its set.
+    image: its file, None where there is none. index: of the sample in its set. is_empty: the cloud has no point.
     """
 
     objects: KittiObjects
@@ -178,6 +178,7 @@ class Scene:
     image_size: tuple[int, int]
     image: Path | None
     index: int
+    is_empty: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -155,6 +155,12 @@ def test_predict_draws_scenes_and_clouds_and_writes_result_files(task: str, run:
     assert [entry["name"] for entry in (*found, own)] == ["000002", "000000"]
     everything = tiny.hrnas("predict", run, data.parent / "training" / "velodyne", "--json").result["files"]
     assert [entry["name"] for entry in everything] == ["000000", "000001", "000002"]
+    empty = data.parent / "training" / "velodyne" / "000009.bin"
+    empty.write_bytes(b"")
+    (empty.parents[1] / "calib" / "000009.txt").write_bytes((empty.parents[1] / "calib" / "000001.txt").read_bytes())
+    (entry,) = tiny.hrnas("predict", run, empty, "--json").result["files"]
+    assert Path(entry["labels"]).read_text() == ""
+    empty.unlink()
     (data.parent / "training" / "calib" / "000001.txt").rename(data.parent / "kept")
     outcome = tiny.hrnas("predict", run, data.parent / "training" / "velodyne")
     (data.parent / "kept").rename(data.parent / "training" / "calib" / "000001.txt")

@@ -13,7 +13,7 @@ from hrnas.data.data_yaml import BUILT_IN, completed, parse_description, read_de
 from hrnas.data.description import DataDescription, SplitKitti
 from hrnas.data.doctor import examine
 from hrnas.data.kitti import IMAGE_SIZE as USUAL_SIZE
-from hrnas.data.kitti import KittiSet, frame_at, read_cloud, read_scene
+from hrnas.data.kitti import KittiSet, frame_at, read_scene, sample_of
 from hrnas.data.kitti_classes import CLASSES, TYPES
 from hrnas.data.kitti_files import write_points
 from hrnas.data.opening import open_split
@@ -258,7 +258,9 @@ def test_a_frame_to_predict_needs_no_label(root: Path) -> None:
     scene = read_scene(frame, 0)
     assert (len(scene.objects), scene.image_size) == (0, IMAGE_SIZE)
     labelled_frame = open_split(describe(root, train={"kitti": "training", "list": "ImageSets/val.txt"}), "train")
-    assert np.array_equal(read_cloud(frame_at(labelled_frame.frames[0].points), scene), labelled_frame.read(0).content)
+    alone = sample_of(frame_at(labelled_frame.frames[0].points), scene)
+    assert np.array_equal(alone.content, labelled_frame.read(0).content)
+    assert not alone.truth.is_empty
     (root / "training" / "calib" / "000000.txt").unlink()
     message = message_of(frame_at, root / "training" / "velodyne" / "000000.bin")
     assert "000000.bin has no calibration" in message
@@ -334,7 +336,8 @@ def test_what_is_wrong_with_a_frame_is_told_when_it_is_read(root: Path, file: st
 
 def test_a_cloud_may_be_empty(root: Path) -> None:
     write_points(root / "training" / "velodyne" / "000001.bin", np.zeros((0, 4), np.float32))
-    assert train_of(root).read(0).content.shape == (0, 4)
+    sample = train_of(root).read(0)
+    assert (sample.content.shape, sample.truth.is_empty) == ((0, 4), True)
 
 
 def test_the_doctor_has_nothing_to_say_of_a_sound_set(root: Path) -> None:

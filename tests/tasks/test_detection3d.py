@@ -135,6 +135,18 @@ def test_perfect_outputs_score_one(frames: KittiSet) -> None:
     assert len(floats) == 8 + 2 * 3 * 3
 
 
+def test_in_a_cloud_without_points_nothing_is_found(frames: KittiSet) -> None:
+    """Whatever the network says of it."""
+    outputs = shown(frames)
+    score = task().make_score(frames, INPUT)
+    for index, of_frame in enumerate(outputs):
+        score.update(of_frame[None], [replace(frames.scene(index), is_empty=True)])
+    assert score.result()["ap_3d"] == 0
+    sample = frames.read(0)
+    assert len(task().decode(outputs[0], sample, INPUT)) > 0
+    assert len(task().decode(outputs[0], replace(sample, truth=replace(sample.truth, is_empty=True)), INPUT)) == 0
+
+
 def test_the_figures_are_the_evaluators_for_what_was_found(frames: KittiSet) -> None:
     """Boxes off by a metre to the side or up and a scene without any: the score keeps what decoding found."""
 

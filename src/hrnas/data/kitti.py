@@ -72,8 +72,7 @@ class KittiSet:
 
         KITTI labels what its camera sees; what is beside is unknown. Raises InputError as `scene` and `read_points`.
         """
-        frame, scene = self.frames[index], self.scene(index)
-        return Sample(content=read_cloud(frame, scene), truth=scene, name=frame.name)
+        return sample_of(self.frames[index], self.scene(index))
 
     def scene(self, index: int) -> Scene:
         """Return what is known of frame `index`, without its points.
@@ -111,7 +110,13 @@ def read_scene(frame: Frame, index: int, names: Sequence[str] = ()) -> Scene:
     )
 
 
-def read_cloud(frame: Frame, scene: Scene) -> NDArray[np.float32]:
+def sample_of(frame: Frame, scene: Scene) -> Sample[Scene]:
+    """Return the points of a frame that its camera sees, with its scene. Raises InputError as `read_points`."""
+    cloud = _cloud(frame, scene)
+    return Sample(content=cloud, truth=replace(scene, is_empty=not len(cloud)), name=frame.name)
+
+
+def _cloud(frame: Frame, scene: Scene) -> NDArray[np.float32]:
     """Return the points of a frame that its camera sees, float32 (P, 4). Raises InputError as `read_points`."""
     points = read_points(frame.points)
     return points[in_view(points, scene.calibration, scene.image_size)]

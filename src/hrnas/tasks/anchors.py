@@ -211,6 +211,11 @@ def split_outputs(outputs: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Te
     return logits, residuals, directions
 
 
+def no_boxes() -> Boxes3D:
+    """Return what is found where there is no point: what a network says of an empty map are its biases."""
+    return Boxes3D(boxes=np.zeros((0, 7)), labels=np.zeros(0, np.int64), scores=np.zeros(0))
+
+
 @torch.no_grad()
 def found_boxes(outputs: Tensor, grid: AnchorGrid) -> Boxes3D:
     """Return the objects that a network's outputs (A (K + 9), H0, W0) show, likeliest first, at most MOST_BOXES.

@@ -18,7 +18,7 @@ from torch import Tensor
 from hrnas.arch.architecture import Pillars
 from hrnas.data.decoding import read_image
 from hrnas.data.description import DataDescription
-from hrnas.data.kitti import KittiSet, frame_at, read_cloud, read_scene
+from hrnas.data.kitti import KittiSet, frame_at, read_scene, sample_of
 from hrnas.data.kitti_files import write_objects
 from hrnas.data.kitti_frames import boxes_of, num_scored, to_objects
 from hrnas.data.object_database import ObjectDatabase, open_database
@@ -29,7 +29,7 @@ from hrnas.data.scene_views import SCENES, evaluation_cloud, training_cloud, usu
 from hrnas.data.transforms import AugmentOptions
 from hrnas.errors import InputError
 from hrnas.structures import Boxes3D, Sample, Scene
-from hrnas.tasks.anchors import MOST_ANCHORS, STRIDE, AnchorGrid, assigned, found_boxes
+from hrnas.tasks.anchors import MOST_ANCHORS, STRIDE, AnchorGrid, assigned, found_boxes, no_boxes
 from hrnas.tasks.detection_loss import detection_losses, num_found
 from hrnas.tasks.detection_score import DetectionScore
 from hrnas.tasks.task import EvaluationOptions, TargetOptions
@@ -153,7 +153,7 @@ class Detection3D:
 
     def decode(self, outputs: Tensor, sample: Sample[Scene], input_size: tuple[int, int]) -> Boxes3D:
         """Return the boxes that outputs (A (K + 9), H0, W0) show, in the lidar's frame, likeliest first."""
-        return found_boxes(outputs, self._grid(input_size))
+        return no_boxes() if sample.truth.is_empty else found_boxes(outputs, self._grid(input_size))
 
     def unlabelled(self, file: Path, boxes: Sequence[Any] | None) -> list[Sample[Scene]]:
         """Return the cloud of velodyne/NAME.bin, with calib/NAME.txt beside and, if there is one, the image.
@@ -164,7 +164,7 @@ class Detection3D:
             raise InputError("boxes are given; a detection finds them. Leave them out.")
         frame = frame_at(file)
         scene = read_scene(frame, 0)
-        return [Sample(content=read_cloud(frame, scene), truth=scene, name=frame.name)]
+        return [sample_of(frame, scene)]
 
     def draw(
         self, predictions: Sequence[Boxes3D], samples: Sequence[Sample[Scene]], input_size: tuple[int, int]

@@ -13,7 +13,7 @@ from torch import Tensor
 from hrnas.data.kitti_frames import to_objects
 from hrnas.metrics.kitti import MEASURES, KittiAP, Measure, kitti_ap
 from hrnas.structures import DIFFICULTIES, Boxes3D, Scene
-from hrnas.tasks.anchors import MOST_BOXES
+from hrnas.tasks.anchors import MOST_BOXES, no_boxes
 from hrnas.tasks.task import scored_parts
 
 FIGURES: Final[dict[Measure, str]] = {"3d": "ap_3d", "bev": "ap_bev", "2d": "ap_2d", "aos": "aos"}
@@ -47,7 +47,7 @@ class DetectionScore:
     def update(self, outputs: Tensor, truths: Sequence[Scene]) -> None:
         """Add outputs (B, channels, H0, W0) and scenes, one each."""
         for of_scene, scene in zip(outputs, truths, strict=True):
-            boxes = self._found(of_scene)
+            boxes = no_boxes() if scene.is_empty else self._found(of_scene)
             rows = np.column_stack([boxes.boxes, boxes.scores, boxes.labels + 1])
             self._boxes[scene.index, : len(rows)] = torch.from_numpy(rows)
             self._scored[scene.index] = 1
