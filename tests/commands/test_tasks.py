@@ -17,6 +17,7 @@ from commands.together import together
 from hrnas.arch.architecture import Pillars
 from hrnas.arch.file import read_architecture, to_json
 from hrnas.arch.presets import search_space
+from hrnas.commands.session import open_session
 from hrnas.data import data_yaml
 from hrnas.tasks import TASKS
 from kitti_sets import write_set
@@ -61,6 +62,14 @@ def run(task: str, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     outcome = searched(task, data, folder)
     assert outcome.code == 0, outcome.err
     return folder
+
+
+def test_a_usual_input_is_known_without_reading_a_sample(tmp_path: Path) -> None:
+    data = scenes(tmp_path)
+    for file in (tmp_path / "training" / "velodyne").iterdir():
+        file.write_bytes(np.full(4, np.nan, np.float32).tobytes())
+    opened = open_session(str(data), input_size=None, device="cpu", workers=0, splits=("train",))
+    assert opened.input_size == (496, 432)
 
 
 def lines(run: Path, kind: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from hrnas.data.toycity.drive_sets import LENGTHS, write_kitti_set
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriveSetOptions:
+class ToycityOptions:
     """Write Toy City's drives, lidar, camera and boxes in space, as a data set in KITTI's layout, with a data.yaml.
 
     folder: where to; it is made, or is there and empty.
@@ -29,7 +29,7 @@ class DriveSetOptions:
     seed: int = 0
 
 
-def toycity(options: DriveSetOptions) -> dict[str, Any]:
+def toycity(options: ToycityOptions) -> dict[str, Any]:
     """Write the set and show what is in it. Raises InputError for a folder in use and for numbers that are too low."""
     folder = Path(options.folder).expanduser()
     objects = write_kitti_set(

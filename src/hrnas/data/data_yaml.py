@@ -40,6 +40,7 @@ from hrnas.data.decoding import IMAGE_ENDINGS
 from hrnas.data.description import (
     SPLITS,
     DataDescription,
+    Rendering,
     Split,
     SplitClasses,
     SplitFolders,
@@ -47,7 +48,6 @@ from hrnas.data.description import (
     SplitKitti,
     SplitList,
     SplitSource,
-    ToyCityOptions,
 )
 from hrnas.data.fields import Fields, read_yaml
 from hrnas.data.kitti_classes import CLASSES, COLORS, colors_of
@@ -366,7 +366,7 @@ def _toycity(fields: Fields, task: str) -> DataDescription:
         colors=colors,
         skeleton=COCO_SKELETON if task == "pose" else None,
         classes=CLASSES if task == "detection3d" else (),
-        toycity=ToyCityOptions(
+        toycity=Rendering(
             size=(height, width),
             length={name: lengths.integer(name, 1, 1_000_000) for name in SPLITS if name in lengths},
             seed=fields.integer("seed", 0, 2**31 - 1, default=0),

@@ -65,7 +65,7 @@ SplitSource = SplitFolders | SplitList | SplitKeypoints | SplitClasses | SplitKi
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToyCityOptions:
+class Rendering:
     """How the built-in Toy City is rendered. size: (H, W); length: samples per split, the set's own where absent."""
 
     size: tuple[int, int]
@@ -102,7 +102,7 @@ class DataDescription:
     skeleton: Skeleton | None = None
     folders: tuple[str, ...] = ()
     classes: tuple[BoxClass, ...] = ()
-    toycity: ToyCityOptions | None = None
+    toycity: Rendering | None = None
     given: GivenJoints = field(default_factory=GivenJoints)
 
     @property

@@ -35,7 +35,7 @@ _AUGMENT: Final = 1
 
 
 View = NDArray[Any]
-"""What a network sees of a sample: an image, uint8 (H, W, 3), or a cloud of points, float32 (P, 4)."""
+"""What a network sees of a sample: an image, uint8 (H, W, 3), or a cloud, float32 (P, 4)."""
 
 NO_POINT: Final = math.inf
 """What the rows of a batch's shorter clouds are filled up with: outside of every grid."""

@@ -127,7 +127,7 @@ class Task(Views, Protocol):
         """Outputs of the network's head: classes, or joints."""
 
     def pillars(self, input_size: tuple[int, int]) -> Pillars | None:
-        """Return what makes the input of a network from a cloud of points; None where images come in."""
+        """Return what makes the input of a network from a cloud; None where images come in."""
 
     def check_augment(self, options: AugmentOptions) -> None:
         """Raise InputError for options, settled ones, that do not fit the described set."""
