@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hrnas.data import loading
 from hrnas.data.description import DataDescription
 from hrnas.data.folders import FolderSet
 from hrnas.data.loading import Batch, epoch_order, evaluation_batches, train_batches
@@ -251,3 +253,19 @@ def test_ctrl_c_ends_no_worker_and_prints_no_traceback_of_one() -> None:
         _, errors = process.communicate(timeout=30)
     assert errors == ""
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(104, "reset by peer"), EOFError(), FileNotFoundError(2, "gone")]
+)
+def test_a_connection_that_breaks_with_a_dying_worker_is_told_as_its_death(error: Exception) -> None:
+    """As torch's loader words it, which the command line turns into its line; not as a fault of a file of the user's."""
+
+    def broken() -> Iterator[int]:
+        raise error
+        yield 0
+
+    with pytest.raises(RuntimeError, match="^DataLoader worker broke off while it handed a batch over"):
+        loading._next(broken())
+    assert loading._next(iter([7])) == 7
+    assert loading._next(iter([])) is None

@@ -121,7 +121,7 @@ def test_the_page_has_the_numbers_of_the_files(search_run: Path, search_record: 
     for command in (
         "hrnas search camvid.yaml --run search --seed 7",
         f"hrnas evaluate {search_run}",
-        f"hrnas predict {search_run} IMAGES",
+        f"hrnas predict {search_run} FILES",
     ):
         assert command in text
     assert "hrnas resume" not in text

@@ -302,12 +302,24 @@ def _loaded(reader: _Reader[_Read], plan: Any, workers: int) -> Iterator[_Read]:
         )
         batches = iter(loader)
     try:
-        for batch in batches:
+        while (batch := _next(batches)) is not None:
             if isinstance(batch, _Failed):
                 raise (InputError if batch.is_users else RuntimeError)(batch.message)
             yield batch
     finally:
         del batches  # the last reference: its end stops the workers
+
+
+def _next(batches: Iterator[Any]) -> Any:
+    """Return the next batch, None at the end.
+
+    A worker that is killed while it hands one over breaks the connection: DataLoader says what the dead one was when it
+    finds it at rest only, so that is said here.
+    """
+    try:
+        return next(batches, None)
+    except (ConnectionError, EOFError, FileNotFoundError) as error:  # what a worker meets itself comes as a value
+        raise RuntimeError(f"DataLoader worker broke off while it handed a batch over: {error}") from None
 
 
 def _check(dataset: DataSet, batch_size: int, input_size: tuple[int, int], workers: int) -> None:
