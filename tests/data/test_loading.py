@@ -259,13 +259,13 @@ def test_ctrl_c_ends_no_worker_and_prints_no_traceback_of_one() -> None:
     "error", [ConnectionResetError(104, "reset by peer"), EOFError(), FileNotFoundError(2, "gone")]
 )
 def test_a_connection_that_breaks_with_a_dying_worker_is_told_as_its_death(error: Exception) -> None:
-    """As torch's loader words it, which the command line turns into its line; not as a fault of a file of the user's."""
+    """As torch's loader words it, for the command line; not as a fault of a file of the user's."""
 
     def broken() -> Iterator[int]:
         raise error
         yield 0
 
-    with pytest.raises(RuntimeError, match="^DataLoader worker broke off while it handed a batch over"):
+    with pytest.raises(RuntimeError, match=r"^DataLoader worker broke off while it handed a batch over"):
         loading._next(broken())
     assert loading._next(iter([7])) == 7
     assert loading._next(iter([])) is None
