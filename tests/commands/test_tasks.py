@@ -147,10 +147,9 @@ def test_evaluate_scores_a_split_and_takes_another_way_of_evaluating(task: str, 
     assert other["conditions"]["flip test"] == "yes"
 
 
-def test_predict_draws_scenes_and_clouds_and_writes_result_files(task: str, run: Path, data: Path) -> None:
+@pytest.mark.parametrize("task", ["detection3d"], indirect=True)
+def test_predict_draws_scenes_and_clouds_and_writes_result_files(run: Path, data: Path) -> None:
     """Sixteen columns a line, as KITTI's development kit reads them."""
-    if task != "detection3d":
-        pytest.skip("is about clouds")
     found = tiny.hrnas("predict", run, "--json").result["files"]
     (own,) = tiny.hrnas("predict", run, data.parent / "training" / "velodyne" / "000000.bin", "--json").result["files"]
     for entry in (*found, own):
@@ -193,11 +192,10 @@ def test_predict_refuses_files_that_the_task_does_not_read(task: str, run: Path,
     assert tiny.snapshot(run) == before
 
 
+@pytest.mark.parametrize("task", ["detection3d"], indirect=True)
 def test_clouds_whose_images_are_missing_or_broken_are_predicted_and_that_is_told_once(
-    task: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if task != "detection3d":
-        pytest.skip("is about clouds")
     root = write_set(tmp_path) / "training"
     broken = root / "image_2" / "000000.png"
     broken.write_bytes(broken.read_bytes()[:3000])
@@ -223,9 +221,8 @@ def test_who_trains_is_told_which_classes_cannot_have_a_score(task: str, run: Pa
     assert "ap_3d has no value" not in outcome.out
 
 
+@pytest.mark.parametrize("task", ["classification", "pose"], indirect=True)
 def test_predict_draws_samples_and_images_and_writes_json(task: str, run: Path, tmp_path: Path) -> None:
-    if task == "detection3d":
-        pytest.skip("is about images")
     found = tiny.hrnas("predict", run, "--limit", "2", "--json").result
     assert len(found["files"]) == 2
     for entry in found["files"]:

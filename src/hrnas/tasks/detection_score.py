@@ -39,6 +39,7 @@ class DetectionScore:
         self._found = found
         self._boxes = torch.zeros(len(dataset), MOST_BOXES, _ROW, dtype=torch.float64)
         self._scored = torch.zeros(len(dataset), dtype=torch.int64)
+        self._scenes: dict[int, Scene] = {}  # that this process has scored; the others' are read again
 
     @property
     def sums(self) -> tuple[Tensor, ...]:
@@ -51,6 +52,7 @@ class DetectionScore:
             rows = np.column_stack([boxes.boxes, boxes.scores, boxes.labels + 1])
             self._boxes[scene.index, : len(rows)] = torch.from_numpy(rows)
             self._scored[scene.index] = 1
+            self._scenes[scene.index] = scene
 
     def result(self) -> dict[str, Any]:
         """Return ap_3d and its kin: means over the classes, moderate, at 40 recall positions (R40); then R11; by class.
@@ -59,7 +61,7 @@ class DetectionScore:
         """
         truths, found = [], []
         for index in self._scored.nonzero()[:, 0].tolist():
-            scene, rows = self.dataset.scene(index), self._boxes[index].numpy()
+            scene, rows = self._scenes.get(index) or self.dataset.scene(index), self._boxes[index].numpy()
             rows = rows[rows[:, -1] > 0]
             boxes = Boxes3D(boxes=rows[:, :7], labels=rows[:, 8].astype(np.int64) - 1, scores=rows[:, 7])
             truths.append(scene.objects)
