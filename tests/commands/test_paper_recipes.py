@@ -62,6 +62,12 @@ def test_rmsprop_is_the_papers() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["kitti", "detection3d", "toycity-detection3d"])
+def test_adamw_of_boxes_forgets_early_gradients(name: str) -> None:
+    options = OptimizerOptions(**recipe(name)["optimizer"])
+    assert make_optimizer(torch.nn.Linear(2, 2), options).defaults["betas"] == (0.9, 0.99)
+
+
 @pytest.mark.parametrize(
     ("name", "used"),
     [("cityscapes", SEGMENTATION), ("ade20k", SEGMENTATION), ("imagenet", CLASSIFICATION), ("kitti", SCENES)],

@@ -81,6 +81,10 @@ def test_short_runs_and_no_warmup(steps: int) -> None:
         ({"kind": "rmsprop", "momentum": 1.0}, "optimizer.momentum"),
         ({"kind": "rmsprop", "alpha": -0.1}, "optimizer.alpha"),
         ({"kind": "rmsprop", "eps": 0.0}, "optimizer.eps"),
+        ({"betas": (0.9, 1.0)}, "optimizer.betas is [0.9, 1.0]; two numbers in [0, 1) are needed"),
+        ({"kind": "adam", "betas": (0.9,)}, "optimizer.betas is [0.9]; two numbers"),
+        ({"kind": "rmsprop", "betas": (0.9, 0.99)}, "optimizer.betas is given, but rmsprop has none. Leave it out (null"
+         " where a recipe sets it), or set optimizer.kind to adamw or adam."),
         ({"schedule": "steps", "decay": 1.5}, "optimizer.decay"),
         ({"schedule": "exponential", "decay_every": 0.0}, "optimizer.decay_every"),
         ({"schedule": "steps", "milestones": (0.9, 0.8)}, "optimizer.milestones"),
@@ -177,6 +181,9 @@ def test_each_kind_has_its_parameters() -> None:
     assert not isinstance(adam, torch.optim.AdamW)
     assert adam.defaults["eps"] == 1e-8
     assert make_optimizer(model, OptimizerOptions(eps=1e-6)).defaults["eps"] == 1e-6
+    for kind in ("adam", "adamw"):
+        assert make_optimizer(model, OptimizerOptions(kind=kind)).defaults["betas"] == (0.9, 0.999)
+        assert make_optimizer(model, OptimizerOptions(kind=kind, betas=(0.8, 0.99))).defaults["betas"] == (0.8, 0.99)
     rmsprop = make_optimizer(model, OptimizerOptions(kind="rmsprop", weight_decay=0.25))
     assert isinstance(rmsprop, torch.optim.RMSprop)
     given = {name: rmsprop.defaults[name] for name in ("alpha", "momentum", "eps", "centered")}

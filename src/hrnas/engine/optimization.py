@@ -14,6 +14,8 @@ KINDS: Final = ("adamw", "adam", "rmsprop")
 SCHEDULES: Final = ("one-cycle", "steps", "exponential")
 
 _OWN: Final[dict[str, dict[str, Any]]] = {
+    "adamw": {"betas": (0.9, 0.999)},
+    "adam": {"betas": (0.9, 0.999)},
     "rmsprop": {"momentum": 0.9, "alpha": 0.9},
     "one-cycle": {"end_division": 1e4},
     "steps": {"milestones": (0.6, 0.85), "decay": 0.1},
@@ -35,6 +37,8 @@ class OptimizerOptions:
     reference_batch: batch size that learning_rate is for.
     weight_decay: on the weights of convolutions and linears only; decoupled in adamw, added to the gradient in adam and
         rmsprop.
+    betas: of adam's and adamw's averages of the gradients and of their squares, 0.9 and 0.999; the second forgets the
+        gradients of a run's start, often the largest, over 1 / (1 - beta) steps, and importances with them.
     momentum: of rmsprop, 0.9; each gradient moves a weight by learning_rate / (1 - momentum) in the end.
     alpha: of rmsprop's average of squared gradients, 0.9.
     eps: added to the root of the squared gradients; 1e-8, rmsprop 1e-3.
@@ -51,6 +55,7 @@ class OptimizerOptions:
     learning_rate: float = 0.04
     reference_batch: int = 32
     weight_decay: float = 1e-5
+    betas: tuple[float, float] | None = None
     momentum: float | None = None
     alpha: float | None = None
     eps: float | None = None
@@ -77,6 +82,10 @@ class OptimizerOptions:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise InputError(f"optimizer.{name} is {value}; it must lie in [0, 1).")
+        if self.betas is not None and not (len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)):
+            raise InputError(
+                f"optimizer.betas is {list(self.betas)}; two numbers in [0, 1) are needed, such as [0.9, 0.99]."
+            )
         for name in ("decay", "decay_every"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
@@ -158,9 +167,10 @@ def make_optimizer(
     if options.kind == "rmsprop":  # which torch has no fused one of
         momentum, alpha = options.value("momentum"), options.value("alpha")
         return torch.optim.RMSprop(plain, lr=rate, alpha=alpha, eps=eps, momentum=momentum, foreach=True)
+    betas = tuple(options.value("betas"))
     if options.kind == "adam":
-        return torch.optim.Adam(plain, lr=rate, eps=eps, fused=True)
-    return torch.optim.AdamW(plain, lr=rate, eps=eps, fused=True)
+        return torch.optim.Adam(plain, lr=rate, betas=betas, eps=eps, fused=True)
+    return torch.optim.AdamW(plain, lr=rate, betas=betas, eps=eps, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
