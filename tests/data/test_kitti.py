@@ -139,7 +139,8 @@ def test_a_neighbour_that_is_looked_for_is_no_neighbour(root: Path, anchors: dic
         ({"names": ["Big car"]}, "'names' holds 'Big car'"),
         (
             {"names": ["Car", "Truck"]},
-            "'anchors' has no box for class 'Truck'; it must be {Truck: [length, width, height",
+            "'anchors' has no box for class 'Truck', which is none of Car, Pedestrian, Cyclist;"
+            " it must be {Truck: [length, width, height",
         ),
         ({"anchors": {"Cart": [1, 1, 1, 0]}}, "'anchors' has the unknown class 'Cart'. Did you mean 'Car'?"),
         ({"anchors": [1, 2, 3, 0]}, "'anchors' is [1, 2, 3, 0] (a list); it must be a mapping"),

@@ -10,6 +10,7 @@ from torch import Tensor
 from detections import perfect_outputs, random_boxes
 from hrnas.arch.presets import HR_SMALL
 from hrnas.data.kitti_classes import CLASSES
+from hrnas.errors import InputError
 from hrnas.structures import BoxClass, Boxes3D
 from hrnas.tasks.anchors import (
     FIELDS,
@@ -278,6 +279,10 @@ def test_the_likeliest_of_doubles_stays_and_classes_do_not_suppress_each_other()
     assert found.boxes[1, :2] == pytest.approx([GRID.x[11], GRID.y[10]])
     # Below a score of 0.1 there is nothing.
     assert len(found_boxes(logits_only({(2, 0, 2, 30, 5): -2.2}), GRID)) == 0
+    with pytest.raises(
+        InputError, match=r"outputs are of shape \(1, 72, .*; \(72, .* is needed\. Give those of one cloud"
+    ):
+        found_boxes(outputs[None], GRID)
 
 
 def test_at_most_a_hundred_boxes_are_found_and_they_are_the_likeliest() -> None:

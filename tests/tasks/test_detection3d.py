@@ -351,9 +351,20 @@ def test_a_file_of_points_is_read_with_what_lies_beside_it(folder: Path, frames:
         ours.unlabelled(alone, None)
 
 
+def test_objects_beyond_the_grid_are_told(frames: KittiSet) -> None:
+    middles = np.concatenate([true_boxes(frames.scene(index)).boxes for index in range(len(frames))])[:, :2]
+    inside = sum(0 <= x <= 15.36 and -7.68 <= y <= 7.68 for x, y in middles.tolist())
+    assert 0 < inside < len(middles)
+    told = task().remarks(frames, (96, 96))[0]
+    assert told.startswith(
+        f"{len(middles) - inside} of the {len(middles)} objects of the set to score on stand outside"
+    )
+    assert "reaches 15.36 m ahead and 7.68 m to either side" in told
+
+
 def test_what_is_taken_for_granted_and_cannot_be_scored_is_told(frames: KittiSet, folder: Path, tmp_path: Path) -> None:
     assumed = "Where image_2/ has no image of a frame, it is taken to be 621x188; what lies outside is left out."
-    assert task().remarks(frames) == [assumed]
+    assert task().remarks(frames, (496, 432)) == [assumed]
 
     class LidarOnly(KittiSet):
         def scene(self, index: int) -> Scene:
@@ -363,10 +374,10 @@ def test_what_is_taken_for_granted_and_cannot_be_scored_is_told(frames: KittiSet
             return replace(scene, image=folder, objects=replace(scene.objects, boxes_2d=kept))
 
     parts = {"frames": frames.frames, "names": frames.names, "colors": frames.colors, "classes": frames.classes}
-    (remark,) = task().remarks(LidarOnly(**parts))
+    (remark,) = task().remarks(LidarOnly(**parts), (496, 432))
     assert remark.startswith("No object of Pedestrian, Cyclist in the set to score on counts in any difficulty")
     assert remark.endswith(": ap_3d leaves them out.")
-    trucks = task((TRUCK,)).remarks(frames)[0]
+    trucks = task((TRUCK,)).remarks(frames, (496, 432))[0]
     assert trucks.endswith(": ap_3d has no value.")
 
     samples = [frames.read(index) for index in range(4)]

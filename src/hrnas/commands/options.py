@@ -48,8 +48,9 @@ class TrainingOptions:
 
     run: the run directory; runs/ and a name made of the data set and the budget or network where left out.
     overwrite: replace what the run directory holds.
-    input_size: of the network's input; images are resized to it. Where left out what is usual for the task: the first
-        training image's size, or 256x192 for people, or 224x224 for classes.
+    input_size: of the network's input, HEIGHTxWIDTH; images are resized to it, clouds lie on a grid of so many rows and
+        columns of pillars. Where left out what is usual for the task: the first training image's size, or 256x192 for
+        people, or 224x224 for classes, or 496x432 for clouds.
     steps: optimizer steps of the whole run; all schedules run in steps.
     batch_size: images a step, over all processes.
     accumulate: micro-batches a step; each process works on its share of the batch in so many parts, to save memory.

@@ -93,6 +93,9 @@ def predict(options: PredictOptions) -> dict[str, Any]:
         task.draw(predictions, samples, session.input_size).save(picture)
         files.append({"name": name, "picture": str(picture), "labels": str(labels)})
         rich.get_console().print(f"Picture: {picture}", markup=False, highlight=False, soft_wrap=True)
+    if files:
+        console = rich.get_console()
+        console.print(f"Predictions as files are beside the pictures, in {folder}", markup=False, soft_wrap=True)
     if split is not None and options.out is None:
         written = {Path(path) for entry in files for path in (entry["picture"], entry["labels"])}
         for earlier in {*folder.glob("*.png"), *folder.glob("*.json"), *folder.glob("*.txt")} - written:
@@ -160,7 +163,7 @@ def _named(given: list[Path], endings: Collection[str]) -> dict[str, Path]:
         if path.is_dir():
             inside = sorted(file for file in path.iterdir() if file.suffix.lower() in endings)
             if not inside:
-                raise InputError(f"Folder {path} holds no {known} files. Give another.")
+                raise InputError(f"Folder {path} holds no {known} files itself. Give the folder they are in.")
             files += inside
         else:
             files.append(path)

@@ -101,7 +101,7 @@ class Session:
     def remarks(self) -> Sequence[str]:
         """Return what who trains should know of the data, a line each."""
         with self.processes.sharing_errors():
-            return self.task.remarks(self.sets["validation"])
+            return self.task.remarks(self.sets["validation"], self.input_size)
 
     def prepared(self, inputs: Tensor) -> Tensor:
         """Return a network's input, on the device, for what a batch holds."""

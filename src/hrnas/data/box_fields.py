@@ -37,7 +37,10 @@ def box_classes(fields: Fields) -> tuple[BoxClass, ...]:
         elif name.lower() in known:
             classes.append(replace(known[name.lower()], name=name))
         else:
-            raise fields.error("anchors", f"has no box for class '{name}'", f"{{{name}: {_BOX}}}")
+            usual = ", ".join(known.name for known in CLASSES)
+            raise fields.error(
+                "anchors", f"has no box for class '{name}', which is none of {usual}", f"{{{name}: {_BOX}}}"
+            )
     return tuple(classes)
 
 

@@ -18,5 +18,5 @@ class InputSize(NamedTuple):
         """Return the size written as HEIGHTxWIDTH. Raises ValueError otherwise."""
         match = re.fullmatch(r"(\d+)x(\d+)", str(text).strip())
         if match is None or min(int(match[1]), int(match[2])) < 1:
-            raise ValueError(f"input size is '{text}'; write HEIGHTxWIDTH in pixels, as 180x240")
+            raise ValueError(f"input size is '{text}'; write HEIGHTxWIDTH, as 180x240 (of clouds: rows and columns)")
         return cls(int(match[1]), int(match[2]))

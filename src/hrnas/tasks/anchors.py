@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hrnas.arch.architecture import AnchorHead
+from hrnas.errors import InputError
 from hrnas.geometry.boxes import wrapped
 from hrnas.geometry.suppression import suppressed
 from hrnas.structures import BoxClass, Boxes3D
@@ -221,7 +222,11 @@ def found_boxes(outputs: Tensor, grid: AnchorGrid) -> Boxes3D:
     """Return the objects that a network's outputs (A (K + 9), H0, W0) show, likeliest first, at most MOST_BOXES.
 
     Each anchor's likeliest class; of boxes of a class that overlap the likeliest stays.
+    Raises InputError for outputs of another shape.
     """
+    shape = (AnchorHead(outputs=len(grid.classes)).channels, grid.rows, grid.columns)
+    if tuple(outputs.shape) != shape:
+        raise InputError(f"outputs are of shape {tuple(outputs.shape)}; {shape} is needed. Give those of one cloud.")
     logits, residuals, directions = (part[0].float() for part in split_outputs(outputs[None], len(grid.classes)))
     best, labels = (part.flatten() for part in logits.max(1))  # (A * H0 * W0,), in the order of the anchors' numbers
     likely = (best >= math.log(LEAST_SCORE / (1 - LEAST_SCORE))).nonzero()[:, 0]

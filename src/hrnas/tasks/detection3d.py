@@ -88,8 +88,8 @@ class Detection3D:
         views._database = open_database(cast(KittiSet, dataset), options.objects, progress=progress)
         return views
 
-    def remarks(self, dataset: DataSet) -> Sequence[str]:
-        """Return which classes cannot have a score, and what size the images are taken to have that are not there."""
+    def remarks(self, dataset: DataSet, input_size: tuple[int, int]) -> Sequence[str]:
+        """Return what cannot have a score or be found, and what size images are taken to have that are not there."""
         scenes = [cast(KittiSet, dataset).scene(index) for index in range(len(dataset))]
         counts = np.sum([num_scored(scene.objects, self.names) for scene in scenes], axis=0)
         unscored = [name for name, count in zip(self.names, counts, strict=True) if not count]
@@ -97,7 +97,7 @@ class Detection3D:
             f"No object of {', '.join(unscored)} in the set to score on counts in any difficulty (height in the image,"
             f" occlusion, truncation): {self.metric} {'leaves them out' if any(counts) else 'has no value'}."
         )
-        return [*([remark] if unscored else []), *_assumed(scenes)]
+        return [*([remark] if unscored else []), *self._out_of_reach(scenes, input_size), *_assumed(scenes)]
 
     def remarks_on(self, samples: Sequence[Sample[Scene]]) -> Sequence[str]:
         """Return what size an image is taken to have that is not there, and that one cannot be read."""
@@ -209,6 +209,20 @@ class Detection3D:
         file = folder / f"{name}.txt"
         write_objects(file, replace(objects, **rounded), scored=True)
         return file
+
+    def _out_of_reach(self, scenes: Sequence[Scene], input_size: tuple[int, int]) -> list[str]:
+        """Return how many objects of the classes stand where the grid of pillars does not reach, if there are any."""
+        ahead, aside = self.pillars(input_size).reach
+        boxes = [boxes_of(scene.objects, self.names, scene.calibration).boxes for scene in scenes]
+        x, y = np.concatenate([np.zeros((0, 7)), *boxes])[:, :2].T
+        outside = int(((x < 0) | (x > ahead) | (abs(y) > aside)).sum())
+        if not outside:
+            return []
+        return [
+            f"{outside} of the {len(x)} objects of the set to score on stand outside the grid, which reaches"
+            f" {ahead:.4g} m ahead and {aside:.4g} m to either side, and cannot be found. A larger input size or targets.cell reaches"
+            " farther."
+        ]
 
     def _grid(self, input_size: tuple[int, int]) -> AnchorGrid:
         return AnchorGrid.of(self.classes, input_size, self._cell)

@@ -73,7 +73,7 @@ class Pose(ImageTask):
     def num_outputs(self) -> int:
         return len(self.skeleton.names)
 
-    def remarks(self, dataset: DataSet) -> Sequence[str]:
+    def remarks(self, dataset: DataSet, input_size: tuple[int, int]) -> Sequence[str]:
         """Return that the sigmas are a guess, where they are."""
         warning = sigma_warning(self.skeleton)
         return () if warning is None else (warning,)

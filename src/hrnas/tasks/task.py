@@ -138,7 +138,7 @@ class Task(Views, Protocol):
         options: settled. progress: shows how far it is where something has to be made of the whole set first.
         """
 
-    def remarks(self, dataset: DataSet) -> Sequence[str]:
+    def remarks(self, dataset: DataSet, input_size: tuple[int, int]) -> Sequence[str]:
         """Return what who trains should know of the data, a line each. dataset: that the networks are scored on.
 
         Raises InputError for labels that cannot be read.
@@ -254,7 +254,7 @@ class ImageTask:
         """Return the task: a view is of one image alone."""
         return self
 
-    def remarks(self, dataset: DataSet) -> Sequence[str]:
+    def remarks(self, dataset: DataSet, input_size: tuple[int, int]) -> Sequence[str]:
         """There is nothing to say of images."""
         return ()
 
