@@ -220,8 +220,8 @@ class Detection3D:
             return []
         return [
             f"{outside} of the {len(x)} objects of the set to score on stand outside the grid, which reaches"
-            f" {ahead:.4g} m ahead and {aside:.4g} m to either side, and cannot be found. A larger input size or targets.cell reaches"
-            " farther."
+            f" {ahead:.4g} m ahead and {aside:.4g} m to either side, and cannot be found. A larger"
+            " input size or targets.cell reaches farther."
         ]
 
     def _grid(self, input_size: tuple[int, int]) -> AnchorGrid:
