@@ -357,7 +357,7 @@ def test_objects_beyond_the_grid_are_told(frames: KittiSet) -> None:
     assert 0 < inside < len(middles)
     told = task().remarks(frames, (96, 96))[0]
     assert told.startswith(
-        f"{len(middles) - inside} of the {len(middles)} objects of the set to score on stand outside"
+        f"{len(middles) - inside} of the {len(middles)} labelled objects of the set to score on have"
     )
     assert "reaches 15.36 m ahead and 7.68 m to either side" in told
 

@@ -95,7 +95,9 @@ def predict(options: PredictOptions) -> dict[str, Any]:
         rich.get_console().print(f"Picture: {picture}", markup=False, highlight=False, soft_wrap=True)
     if files:
         console = rich.get_console()
-        console.print(f"Predictions as files are beside the pictures, in {folder}", markup=False, soft_wrap=True)
+        console.print(
+            f"Predictions as files are beside the pictures, in {folder}", markup=False, highlight=False, soft_wrap=True
+        )
     if split is not None and options.out is None:
         written = {Path(path) for entry in files for path in (entry["picture"], entry["labels"])}
         for earlier in {*folder.glob("*.png"), *folder.glob("*.json"), *folder.glob("*.txt")} - written:

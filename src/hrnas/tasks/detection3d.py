@@ -211,7 +211,10 @@ class Detection3D:
         return file
 
     def _out_of_reach(self, scenes: Sequence[Scene], input_size: tuple[int, int]) -> list[str]:
-        """Return how many objects of the classes stand where the grid of pillars does not reach, if there are any."""
+        """Return how many objects of the classes have their middle where the grid does not reach, if there are any.
+
+        Those that count in no difficulty are among them.
+        """
         ahead, aside = self.pillars(input_size).reach
         boxes = [boxes_of(scene.objects, self.names, scene.calibration).boxes for scene in scenes]
         x, y = np.concatenate([np.zeros((0, 7)), *boxes])[:, :2].T
@@ -219,9 +222,9 @@ class Detection3D:
         if not outside:
             return []
         return [
-            f"{outside} of the {len(x)} objects of the set to score on stand outside the grid, which reaches"
-            f" {ahead:.4g} m ahead and {aside:.4g} m to either side, and cannot be found. A larger"
-            " input size or targets.cell reaches farther."
+            f"{outside} of the {len(x)} labelled objects of the set to score on have their middle outside the grid,"
+            f" which reaches {ahead:.4g} m ahead and {aside:.4g} m to either side, and are hardly found. A larger input"
+            " size or targets.cell reaches farther."
         ]
 
     def _grid(self, input_size: tuple[int, int]) -> AnchorGrid:

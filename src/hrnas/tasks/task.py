@@ -139,7 +139,9 @@ class Task(Views, Protocol):
         """
 
     def remarks(self, dataset: DataSet, input_size: tuple[int, int]) -> Sequence[str]:
-        """Return what who trains should know of the data, a line each. dataset: that the networks are scored on.
+        """Return what who trains should know of the data, a line each.
+
+        dataset: that the networks are scored on. input_size: of the network's input.
 
         Raises InputError for labels that cannot be read.
         """
