@@ -28,7 +28,7 @@ from hrnas.metrics.kitti import kitti_ap
 from hrnas.models.network import Network
 from hrnas.structures import BoxClass, Boxes3D, Scene
 from hrnas.tasks import make_task
-from hrnas.tasks.anchors import AnchorGrid, assigned
+from hrnas.tasks.anchors import AnchorGrid, assigned, no_boxes
 from hrnas.tasks.detection3d import Detection3D
 from hrnas.tasks.task import EvaluationOptions, TargetOptions, settled
 from kitti_sets import IMAGE_SIZE, read_results, write_frame
@@ -388,7 +388,7 @@ def test_what_is_taken_for_granted_and_cannot_be_scored_is_told(frames: KittiSet
     sample = replace(samples[0], truth=replace(samples[0].truth, image=broken))
     (remark,) = task().remarks_on([sample])
     assert remark.startswith(f"Drawn without its image: Image {broken} is corrupt or truncated")
-    nothing = Boxes3D(boxes=np.zeros((0, 7)), labels=np.zeros(0, np.int64), scores=np.zeros(0))
+    nothing = no_boxes()
     pictures = [task().draw([nothing], [replace(sample, truth=replace(sample.truth, image=image))], INPUT)
                 for image in (broken, None)]  # fmt: skip
     assert np.array_equal(*map(np.array, pictures))
@@ -430,7 +430,7 @@ def test_predictions_are_written_as_kittis_results_and_drawn(frames: KittiSet, t
 
 def test_the_cloud_is_drawn_as_far_as_the_grid_reaches(frames: KittiSet) -> None:
     sample = frames.read(0)
-    nothing = Boxes3D(boxes=np.zeros((0, 7)), labels=np.zeros(0, np.int64), scores=np.zeros(0))
+    nothing = no_boxes()
     for ours, reach in ((task(), (12.8, 25.6)), (task(cell=0.2), (16.0, 32.0))):
         drawn = ours.draw([nothing], [sample], (320, 80))
         above = bird_view(sample.content, true_boxes(sample.truth), nothing, COLORS, names=NAMES, reach=reach)

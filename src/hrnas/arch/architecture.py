@@ -134,6 +134,12 @@ class Pillars:
         """Metres ahead of the lidar and to either side that the grid covers."""
         return self.columns * self.cell, self.rows * self.cell / 2
 
+    @property
+    def reach_words(self) -> str:
+        """The reach, in words."""
+        ahead, aside = self.reach
+        return f"{ahead:.4g} m ahead and {aside:.4g} m to either side"
+
 
 @dataclass(frozen=True, kw_only=True)
 class FusionPath:

@@ -60,8 +60,7 @@ def plan(options: PlanOptions) -> dict[str, Any]:
         table.add_row(name, format_count(price.macs), format_count(price.params), _bytes(memory[name]))
     rich.print(table)
     if supernet.pillars is not None:
-        ahead, aside = supernet.pillars.reach
-        rich.print(f"The grid of pillars reaches {ahead:.4g} m ahead and {aside:.4g} m to either side.")
+        rich.print(f"The grid of pillars reaches {supernet.pillars.reach_words}.")
         rich.print(f"The pillars before it, which no other figure here counts: {pillar_words(supernet.pillars)}.")
     for line in _memory_lines(fitted, setting):
         rich.print(line)

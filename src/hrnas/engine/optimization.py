@@ -167,7 +167,7 @@ def make_optimizer(
     if options.kind == "rmsprop":  # which torch has no fused one of
         momentum, alpha = options.value("momentum"), options.value("alpha")
         return torch.optim.RMSprop(plain, lr=rate, alpha=alpha, eps=eps, momentum=momentum, foreach=True)
-    betas = tuple(options.value("betas"))
+    betas = options.value("betas")
     if options.kind == "adam":
         return torch.optim.Adam(plain, lr=rate, betas=betas, eps=eps, fused=True)
     return torch.optim.AdamW(plain, lr=rate, betas=betas, eps=eps, fused=True)

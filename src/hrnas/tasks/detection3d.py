@@ -215,7 +215,8 @@ class Detection3D:
 
         Those that count in no difficulty are among them.
         """
-        ahead, aside = self.pillars(input_size).reach
+        pillars = self.pillars(input_size)
+        ahead, aside = pillars.reach
         boxes = [boxes_of(scene.objects, self.names, scene.calibration).boxes for scene in scenes]
         x, y = np.concatenate([np.zeros((0, 7)), *boxes])[:, :2].T
         outside = int(((x < 0) | (x > ahead) | (abs(y) > aside)).sum())
@@ -223,8 +224,8 @@ class Detection3D:
             return []
         return [
             f"{outside} of the {len(x)} labelled objects of the set to score on have their middle outside the grid,"
-            f" which reaches {ahead:.4g} m ahead and {aside:.4g} m to either side, and are hardly found. A larger input"
-            " size or targets.cell reaches farther."
+            f" which reaches {pillars.reach_words}, and are hardly found. A larger input size or targets.cell reaches"
+            " farther."
         ]
 
     def _grid(self, input_size: tuple[int, int]) -> AnchorGrid:
